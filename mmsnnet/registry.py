@@ -1,0 +1,25 @@
+"""Child registries of MMEngine: everything here builds as ``mmsnnet.Name`` from any scope, and as plain ``Name``."""
+
+from collections.abc import Callable
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmsnnet', locations=['mmsnnet.models'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmsnnet', locations=['mmsnnet.engine'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmsnnet', locations=['mmsnnet.engine'])
+ROUTE_SAMPLERS = Registry('route sampler', scope='mmsnnet', locations=['mmsnnet.engine'])
+
+
+def register(registry: Registry) -> Callable[[type], type]:
+    """Register a class in ``registry`` and, so that its bare name builds too, in the registry's parent."""
+
+    def decorate(cls: type) -> type:
+        registry.register_module(module=cls)
+        if registry.parent is not None:
+            registry.parent.register_module(module=cls)
+        return cls
+
+    return decorate
