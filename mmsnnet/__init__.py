@@ -1,3 +1,15 @@
-"""Stitchable vision backbones for MMSegmentation and MMDetection."""
+"""Stitchable vision backbones for MMSegmentation and MMDetection.
 
+Importing this package registers everything it offers, and lets old OpenMMLab run on today's PyTorch: a config only needs
+``custom_imports = dict(imports=['mmsnnet'])``.
+"""
+
+from mmsnnet import compat
+
+# Before anything imports mmcv's operators.
+compat.install()
+
+from mmsnnet import engine, models  # noqa: E402
+
+__all__ = ['engine', 'models']
 __version__ = '0.1.0'

@@ -1,0 +1,118 @@
+"""What the command lines under ``tools/`` share."""
+
+import argparse
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+
+PACKAGE = Path(__file__).parent
+
+
+def config_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the arguments that all tools over a config take."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings of the config to override, e.g. train_dataloader.batch_size=4 model.backbone.lora_rank=8',
+    )
+    return parser
+
+
+def runner_parser(description: str | None) -> argparse.ArgumentParser:
+    """``config_parser`` with the usual arguments of tools that run a runner."""
+    parser = config_parser(description)
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/<name of the config>)')
+    parser.add_argument('--progress', action='store_true', help='show progress bars instead of log lines')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed passes it in either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config that the arguments of ``config_parser`` name.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    cfg = Config.fromfile(check_file(args.config, 'config'))
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def load_runner_config(args: argparse.Namespace) -> Config:
+    """The config that the arguments of ``runner_parser`` name and change."""
+    cfg = load_config(args)
+    cfg.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    if args.progress:
+        cfg.log_level = 'WARNING'
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'mmsnnet.ProgressBarHook'}]
+    return cfg
+
+
+def check_file(path: str, what: str) -> str:
+    """The path of a local file or URL.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if '://' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'no {what} at {path!r}')
+    return path
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, with random weights."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    forget_pretrained(cfg.model)
+    return MODELS.build(cfg.model)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, of its own ``runner_type`` where it has one."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def forget_pretrained(model: ConfigDict) -> None:
+    """Let no anchor load pretrained weights: a checkpoint will bring all."""
+    backbone = model.get('backbone', {})
+    for anchor in [*backbone.get('anchors', []), backbone.get('anchor')]:
+        if anchor:
+            anchor.pop('checkpoint_path', None)
+            anchor.pop('pretrained_cfg_overlay', None)
+            anchor['pretrained'] = False
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """A ``main`` that tells a user's mistake in one line, and everything else with its traceback."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except KeyboardInterrupt:
+            sys.exit('interrupted')
+        except (ValueError, FileNotFoundError) as error:
+            # Ours are written for users; others' come with the way that led to them.
+            if PACKAGE not in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents:
+                raise
+            sys.exit(f'error: {error}')
+
+    return wrapped

@@ -1,0 +1,8 @@
+"""Training and evaluation of stitched models in MMEngine runners."""
+
+from mmsnnet.engine.checks import check_data_folders
+from mmsnnet.engine.hooks import StitchSamplingHook
+from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
+from mmsnnet.engine.progress import ProgressBarHook
+
+__all__ = ['ProgressBarHook', 'StitchSamplingHook', 'StitchTestLoop', 'StitchValLoop', 'check_data_folders']

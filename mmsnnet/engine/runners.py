@@ -1,0 +1,35 @@
+"""What hooks and loops ask of an MMEngine runner."""
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+
+def unwrapped_model(runner: Runner) -> nn.Module:
+    """The model without its data-parallel wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def is_training(runner: Runner) -> bool:
+    """Whether the runner was started with ``train()``; before that its train loop is still a config."""
+    return isinstance(runner._train_loop, BaseLoop)
+
+
+def find_input_shape(runner: Runner) -> tuple[int, int]:
+    """(height, width) of the images a config trains on, at which costs are measured.
+
+    Raises:
+        ValueError: the config does not say.
+    """
+    candidates = (
+        getattr(unwrapped_model(runner).data_preprocessor, 'size', None),
+        runner.cfg.get('crop_size'),
+    )
+    for size in candidates:
+        if size is not None:
+            height, width = (size, size) if isinstance(size, int) else size
+            return height, width
+    raise ValueError(
+        'the input size at which to measure costs is unknown: set crop_size=(height, width) in the config, '
+        'data_preprocessor.size, or input_shape of the hook and the loops'
+    )

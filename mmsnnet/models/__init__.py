@@ -1,0 +1,20 @@
+"""Backbones over timm's plain ViTs."""
+
+from mmsnnet.models.anchors import Anchor, create_anchor
+from mmsnnet.models.costs import find_backbone, measure_costs
+from mmsnnet.models.least_squares import solve_stitching_layers
+from mmsnnet.models.stitched_vit import AnchorViT, StitchedViT
+from mmsnnet.models.stitching_layer import StitchingLayer
+from mmsnnet.models.weights import find_mismatch
+
+__all__ = [
+    'Anchor',
+    'AnchorViT',
+    'StitchedViT',
+    'StitchingLayer',
+    'create_anchor',
+    'find_backbone',
+    'find_mismatch',
+    'measure_costs',
+    'solve_stitching_layers',
+]

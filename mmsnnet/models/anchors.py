@@ -1,0 +1,255 @@
+"""Anchors: adapters that run timm's plain ViTs block by block. The blocks, embeddings and weights are timm's own."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.models.beit import Beit, gen_relative_position_index
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Grid = tuple[int, int]
+
+
+class Anchor(nn.Module):
+    """A timm ``VisionTransformer`` whose blocks run in any range: DeiT3, DINOv2, augreg, MAE, CLIP, SigLIP.
+
+    Keeps the parts of ``vit`` that dense features need, under timm's names; its head and final norm are left behind.
+
+    Args:
+        vit: a timm model.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    family: type[nn.Module] = VisionTransformer
+
+    def __init__(self, vit: nn.Module, with_cp: bool = False) -> None:
+        super().__init__()
+        _check_is_plain(vit)
+        self.with_cp = with_cp
+        self.patch_embed = vit.patch_embed
+        self.cls_token = vit.cls_token
+        self.reg_token = getattr(vit, 'reg_token', None)
+        self.pos_embed = vit.pos_embed
+        self.pos_drop = vit.pos_drop
+        self.norm_pre = getattr(vit, 'norm_pre', nn.Identity())
+        self.blocks = nn.ModuleList(vit.blocks)
+        self.embed_dim: int = vit.embed_dim
+        self.num_prefix_tokens: int = vit.num_prefix_tokens
+        self.patch_size: Grid = vit.patch_embed.patch_size
+        self.grid_size: Grid = vit.patch_embed.grid_size
+        # Whether the position embedding has no slots for the prefix tokens (DeiT3), or has them (the others).
+        self.no_embed_class: bool = getattr(vit, 'no_embed_class', False)
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Images (B, 3, H, W), any size from one patch up -> tokens (B, N, C) and grid (h, w), N = prefix + h * w.
+
+        Images are padded at the bottom and right to whole patches. Position embeddings are resized bicubically without
+        antialiasing, as the released SN-Netv2 does (timm's own default is with).
+
+        Raises:
+            ValueError: an image smaller than a patch.
+        """
+        patches = self.patch_embed.proj(_pad_to_patches(images, self.patch_size))
+        grid = (patches.shape[2], patches.shape[3])
+        tokens = self.patch_embed.norm(patches.flatten(2).transpose(1, 2))
+        prefix = [token.expand(len(tokens), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if self.pos_embed is None:
+            return self.norm_pre(self.pos_drop(torch.cat([*prefix, tokens], dim=1))), grid
+        pos_embed = resample_abs_pos_embed(
+            self.pos_embed,
+            new_size=list(grid),
+            old_size=list(self.grid_size),
+            num_prefix_tokens=0 if self.no_embed_class else self.num_prefix_tokens,
+            antialias=False,
+        )
+        if self.no_embed_class:
+            tokens = torch.cat([*prefix, tokens + pos_embed], dim=1)
+        else:
+            tokens = torch.cat([*prefix, tokens], dim=1) + pos_embed
+        return self.norm_pre(self.pos_drop(tokens)), grid
+
+    def run(self, tokens: Tensor, start: int, stop: int, grid: Grid) -> Tensor:
+        """Tokens (B, N, C) through blocks ``start`` (inclusive) to ``stop`` (exclusive)."""
+        position = self.position(grid)
+        for index in range(start, stop):
+            if self.with_cp and torch.is_grad_enabled():
+                tokens = checkpoint(self.run_block, tokens, index, grid, position, use_reentrant=False)
+            else:
+                tokens = self.run_block(tokens, index, grid, position)
+        return tokens
+
+    def position(self, grid: Grid) -> Tensor | None:
+        """Position information that all blocks share."""
+        return None
+
+    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: Tensor | None) -> Tensor:
+        return self.blocks[index](tokens)
+
+    def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Tokens (B, N, C) -> feature map (B, C, h, w), without the prefix tokens."""
+        return tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid).contiguous()
+
+
+class EvaAnchor(Anchor):
+    """A timm ``Eva``: DINOv3 and EVA-02, whose blocks rotate queries and keys by position."""
+
+    family = Eva
+
+    def __init__(self, vit: Eva, with_cp: bool = False) -> None:
+        super().__init__(vit, with_cp)
+        self.rope = vit.rope
+        self.rope_mixed: bool = vit.rope_mixed
+
+    def position(self, grid: Grid) -> Tensor | None:
+        return None if self.rope is None else self.rope.get_embed(shape=list(grid))
+
+    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: Tensor | None) -> Tensor:
+        # Mixed rotary embeddings are learnt per block.
+        return self.blocks[index](tokens, rope=position[index] if self.rope_mixed else position)
+
+
+class BeitAnchor(Anchor):
+    """A timm ``Beit``, whose attention adds a relative position bias, per block or shared by all."""
+
+    family = Beit
+
+    def __init__(self, vit: Beit, with_cp: bool = False) -> None:
+        super().__init__(vit, with_cp)
+        self.rel_pos_bias = vit.rel_pos_bias
+        for block in self.blocks:
+            # timm's attention builds its bias for one fixed grid. It gets ours, for any grid, as the shared bias; its
+            # own, which it would add, becomes nothing.
+            block.attn._get_rel_pos_bias = _no_bias
+
+    def position(self, grid: Grid) -> Tensor | None:
+        return None if self.rel_pos_bias is None else self._bias(self.rel_pos_bias.relative_position_bias_table, grid)
+
+    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: Tensor | None) -> Tensor:
+        table = self.blocks[index].attn.relative_position_bias_table
+        if table is not None:
+            own = self._bias(table, grid)
+            position = own if position is None else own + position
+        return self.blocks[index](tokens, shared_rel_pos_bias=position)
+
+    def _bias(self, table: Tensor, grid: Grid) -> Tensor:
+        """Bias (heads, N, N) of a table ((2h - 1)(2w - 1) + 3, heads), resized bicubically from the anchor's own grid.
+
+        The last three rows are for the class token and keep their values.
+        """
+        if grid != self.grid_size:
+            height, width = self.grid_size
+            relative = table[:-3].T.reshape(1, -1, 2 * height - 1, 2 * width - 1)
+            size = (2 * grid[0] - 1, 2 * grid[1] - 1)
+            relative = F.interpolate(relative.float(), size=size, mode='bicubic').to(table.dtype)
+            table = torch.cat([relative.flatten(2)[0].T, table[-3:]])
+        index = _relative_position_index(grid, table.device)
+        return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).contiguous()
+
+
+def create_anchor(model: str, with_cp: bool = False, **timm_kwargs) -> Anchor:
+    """An anchor from ``timm.create_model``'s arguments.
+
+    Raises:
+        FileNotFoundError: a local weight file is missing.
+        ValueError: timm cannot build this model or load its weights, or it is no plain ViT.
+    """
+    _check_local_files(model, timm_kwargs)
+    try:
+        vit = timm.create_model(model, num_classes=0, **timm_kwargs)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(_explain(model, timm_kwargs, error)) from error
+    return wrap_vit(vit, with_cp)
+
+
+def wrap_vit(vit: nn.Module, with_cp: bool = False) -> Anchor:
+    """The adapter of a timm model.
+
+    Raises:
+        ValueError: no adapter for this class.
+    """
+    adapters: tuple[type[Anchor], ...] = (Anchor, EvaAnchor, BeitAnchor)
+    # Exact classes: a subclass (distilled, hybrid, ...) has another forward pass, which we would silently ignore.
+    for adapter in adapters:
+        if type(vit) is adapter.family:
+            return adapter(vit, with_cp)
+    known = ', '.join(adapter.family.__name__ for adapter in adapters)
+    raise ValueError(f"cannot stitch timm's {type(vit).__name__}: an anchor must be one of {known}")
+
+
+def check_compatible(anchors: list[Anchor]) -> None:
+    """Raise a ``ValueError`` with both values where two anchors cannot be stitched."""
+    first = anchors[0]
+    properties: dict[str, Callable[[Anchor], object]] = {
+        'class': lambda anchor: anchor.family.__name__,
+        'patch size': lambda anchor: anchor.patch_size,
+        'number of prefix tokens (class, registers)': lambda anchor: anchor.num_prefix_tokens,
+    }
+    for index, anchor in enumerate(anchors):
+        for name, value in properties.items():
+            if value(anchor) != value(first):
+                raise ValueError(
+                    f'anchors 0 and {index} cannot be stitched, they differ in {name}: {value(first)} and '
+                    f'{value(anchor)}; choose models of one timm family'
+                )
+
+
+def _check_is_plain(vit: nn.Module) -> None:
+    if type(vit.patch_embed) is not PatchEmbed:
+        raise ValueError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
+    if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
+        raise ValueError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+
+
+def _pad_to_patches(images: Tensor, patch_size: Grid) -> Tensor:
+    height, width = images.shape[-2:]
+    if height < patch_size[0] or width < patch_size[1]:
+        raise ValueError(
+            f'image of {height}x{width} is smaller than a patch of {patch_size[0]}x{patch_size[1]}: resize or pad it'
+        )
+    bottom, right = -height % patch_size[0], -width % patch_size[1]
+    return F.pad(images, (0, right, 0, bottom)) if bottom or right else images
+
+
+def _check_local_files(model: str, timm_kwargs: dict) -> None:
+    from pathlib import Path
+
+    overlay = timm_kwargs.get('pretrained_cfg_overlay') or {}
+    files = [timm_kwargs.get('checkpoint_path')]
+    if timm_kwargs.get('pretrained'):
+        files.append(overlay.get('file'))
+    for file in files:
+        if file and not Path(file).is_file():
+            raise FileNotFoundError(f'no weight file {str(file)!r} for anchor {model!r}')
+
+
+def _explain(model: str, timm_kwargs: dict, error: Exception) -> str:
+    reason = f'{type(error).__name__}: {error}'.splitlines()
+    message = f'timm cannot create anchor {model!r} with {timm_kwargs}: {" ".join(reason[:3])}'
+    if timm_kwargs.get('pretrained'):
+        message += (
+            ' (to load a local file: pretrained=True, pretrained_cfg_overlay=dict(file=PATH); '
+            'to start without weights: pretrained=False)'
+        )
+    return message
+
+
+def _no_bias() -> float:
+    return 0.0
+
+
+@lru_cache(maxsize=16)
+def _relative_position_index(grid: Grid, device: torch.device) -> Tensor:
+    """Rows of a bias table, (N, N) with N = 1 + h * w."""
+    return gen_relative_position_index(grid, device=device)

@@ -1,0 +1,160 @@
+"""Measure with fvcore what each part of a model costs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import get_shape
+from torch import Tensor, nn
+
+from mmsnnet.models.stitched_vit import StitchedViT
+from mmsnnet.stitching import Cost, CostTable, all_layers
+from mmsnnet.stitching.cost import Part, plan_parts
+
+
+def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
+    """Cost of every route of the ``StitchedViT`` in ``model``, for one image of ``input_shape`` (height, width).
+
+    Runs the model's parts on its device, identical blocks once, so that a table of 134 routes costs less than one pass
+    of the largest.
+
+    Args:
+        model: a ``StitchedViT``, or a model that holds one and, like MMEngine's, takes ``mode='tensor'``. Auxiliary
+            heads, which only train, are not counted.
+    """
+    backbone = find_backbone(model)
+    images = torch.zeros(1, 3, *input_shape, device=next(backbone.parameters()).device)
+    route, was_training = backbone.route, model.training
+    model.eval()
+    backbone.set_route(0)
+    try:
+        parts = _measure_parts(backbone, images)
+        if model is backbone:
+            parts['rest'], used_levels = Cost(), tuple(range(len(backbone.out_indices)))
+        else:
+            used_levels = _used_levels(model, backbone, images)
+            own_flops = sum(parts[part].flops for part in plan_parts(backbone.plan, used_levels) if part != 'rest')
+            total_flops = count_flops(lambda x: model(x, mode='tensor'), model, images)
+            parts['rest'] = Cost(total_flops - own_flops, _head_params(model, backbone))
+    finally:
+        backbone.set_route(route)
+        model.train(was_training)
+    return CostTable(backbone.space, backbone.out_indices, parts, used_levels)
+
+
+def count_flops(function: Callable[..., Any], owner: nn.Module, *inputs: Any) -> int:
+    """FLOPs of one call by fvcore's convention: one multiply-add counts one. Fused attention is counted too.
+
+    Args:
+        function: what to count.
+        owner: the module whose parameters it uses.
+        inputs: its arguments.
+    """
+    analysis = FlopCountAnalysis(_Call(function, owner), inputs)
+    analysis.set_op_handle('aten::scaled_dot_product_attention', _count_attention)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
+    with torch.no_grad():
+        return int(analysis.total())
+
+
+def find_backbone(model: nn.Module) -> StitchedViT:
+    """The one ``StitchedViT`` inside a model, however wrapped.
+
+    Raises:
+        ValueError: none, or more than one.
+    """
+    found = [module for module in model.modules() if isinstance(module, StitchedViT)]
+    if len(found) != 1:
+        raise ValueError(f'{type(model).__name__} holds {len(found)} StitchedViT backbones, expected exactly one')
+    return found[0]
+
+
+def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
+    parts: dict[Part, Cost] = {}
+    tokens_of = []
+    for index, anchor in enumerate(backbone.anchors):
+        with torch.no_grad():
+            tokens, grid = anchor.embed(images)
+        tokens_of.append(tokens)
+        embed_flops = count_flops(lambda x, a=anchor: a.embed(x)[0], anchor, images)
+        parts['embed', index] = Cost(embed_flops, _num_params(anchor) - _num_params(anchor.blocks))
+        flops_of: dict[tuple, int] = {}
+        for block, module in enumerate(anchor.blocks):
+            shapes = _shapes(module)
+            if shapes not in flops_of:
+                run = lambda x, a=anchor, b=block, g=grid: a.run(x, b, b + 1, g)  # noqa: E731
+                flops_of[shapes] = count_flops(run, anchor, tokens)
+            parts[index, block] = Cost(flops_of[shapes], _num_params(module))
+    flops_of = {}
+    for key in all_layers(backbone.space):
+        layer = backbone.layer(key)
+        shapes = _shapes(layer)
+        if shapes not in flops_of:
+            tokens = tokens_of[key.pair if key.direction == 'up' else key.pair + 1]
+            flops_of[shapes] = count_flops(layer, layer, tokens)
+        parts[key] = Cost(flops_of[shapes], _num_params(layer))
+    return parts
+
+
+def _used_levels(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tuple[int, ...]:
+    """Output levels that the model's result depends on.
+
+    fvcore counts only what the result depends on: a tap that only an auxiliary head reads costs nothing.
+    """
+    maps: list[Tensor] = []
+
+    def cut(module: nn.Module, args: tuple, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        maps.extend(output.detach().requires_grad_() for output in outputs)
+        return tuple(maps)
+
+    handle = backbone.register_forward_hook(cut)
+    try:
+        with torch.enable_grad():
+            results = [result.sum() for result in _tensors(model(images, mode='tensor')) if result.requires_grad]
+            gradients = torch.autograd.grad(results, maps, allow_unused=True)
+    finally:
+        handle.remove()
+    return tuple(level for level, gradient in enumerate(gradients) if gradient is not None)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors of nested sequences and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
+
+
+class _Call(nn.Module):
+    """A function as a module, which is what fvcore traces."""
+
+    def __init__(self, function: Callable[..., Any], owner: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.owner = owner
+        self.training = owner.training
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def _count_attention(inputs: list, outputs: list) -> int:
+    """Multiply-adds of ``q k^T`` and of the weights times ``v``; q, k, v (B, heads, N, C)."""
+    batch, heads, queries, channels = get_shape(inputs[0])
+    keys = get_shape(inputs[1])[2]
+    return 2 * batch * heads * queries * keys * channels
+
+
+def _shapes(module: nn.Module) -> tuple:
+    """What tells modules of one kind apart in cost."""
+    return tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
+
+
+def _num_params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _head_params(model: nn.Module, backbone: StitchedViT) -> int:
+    auxiliary = getattr(model, 'auxiliary_head', None)
+    return _num_params(model) - _num_params(backbone) - (_num_params(auxiliary) if auxiliary is not None else 0)

@@ -1,0 +1,101 @@
+"""The least-squares start of stitching layers, by streaming normal equations (SN-Net, section 3.3)."""
+
+from collections.abc import Iterable
+
+import torch
+from mmengine.dist import all_reduce, broadcast
+from torch import Tensor
+
+from mmsnnet.models.stitched_vit import StitchedViT
+
+
+@torch.no_grad()
+def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> None:
+    """Set every stitching layer to the affine map that best turns the features it leaves into those it enters.
+
+    Features are those of the anchors alone, in evaluation mode, all tokens of all images. Sums are kept in float64 on
+    the model's device, so memory does not grow with the number of images, and are added over ranks: each rank may bring
+    its own share of the images, and all end with the same weights.
+
+    Args:
+        batches: images (B, 3, H, W), preprocessed. A rank may bring none.
+
+    Raises:
+        ValueError: no images on any rank.
+    """
+    device = next(backbone.parameters()).device
+    pairs = [_PairMoments(backbone, pair, device) for pair in range(len(backbone.anchors) - 1)]
+    was_training = backbone.training
+    backbone.eval()
+    for images in batches:
+        features = [_boundary_features(backbone, index, images.to(device)) for index in range(len(backbone.anchors))]
+        for pair in pairs:
+            pair.add(features[pair.index], features[pair.index + 1])
+    backbone.train(was_training)
+    for pair in pairs:
+        pair.solve()
+
+
+def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dict[int, Tensor]:
+    """Tokens (B * N, C) of one anchor after each number of blocks at which some pair may switch."""
+    space, anchor = backbone.space, backbone.anchors[index]
+    stops: set[int] = set()
+    if index > 0:  # the large one of a pair
+        stops |= set(space.boundaries[index - 1][1:])
+    if index < len(backbone.anchors) - 1:  # the small one of a pair
+        stops |= set(range(1, anchor.depth + 1))
+    tokens, grid = anchor.embed(images)
+    features, start = {}, 0
+    for stop in sorted(stops):
+        tokens = anchor.run(tokens, start, stop, grid)
+        features[stop], start = tokens.flatten(0, 1), stop
+    return features
+
+
+class _PairMoments:
+    """Second moments of two neighbours' features ``[x, 1]`` at every boundary, and the solutions they give."""
+
+    def __init__(self, backbone: StitchedViT, index: int, device: torch.device) -> None:
+        self.index = index
+        self.backbone = backbone
+        small, large = (backbone.anchors[index + i].embed_dim + 1 for i in range(2))
+        self.boundaries = backbone.space.boundaries[index]
+        self.steps = range(1, len(self.boundaries))
+        zeros = {'dtype': torch.float64, 'device': device}
+        self.small = {k: torch.zeros(small, small, **zeros) for k in self.steps}
+        self.large = {k: torch.zeros(large, large, **zeros) for k in self.steps}
+        self.cross = {k: torch.zeros(small, large, **zeros) for k in self.steps}
+
+    def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor]) -> None:
+        for k in self.steps:
+            small, large = _with_one(small_features[k]), _with_one(large_features[self.boundaries[k]])
+            self.small[k] += small.T @ small
+            self.large[k] += large.T @ large
+            self.cross[k] += small.T @ large
+
+    def solve(self) -> None:
+        for k in self.steps:
+            for moments in (self.small[k], self.large[k], self.cross[k]):
+                all_reduce(moments)
+            if self.small[k][-1, -1] == 0:
+                raise ValueError('the least-squares start needs training images, got none')
+            self._set(self.backbone.up[self.index], k, self.small[k], self.cross[k])
+            self._set(self.backbone.down[self.index], k, self.large[k], self.cross[k].T)
+
+    @staticmethod
+    def _set(layers: torch.nn.ModuleDict, k: int, moments: Tensor, cross: Tensor) -> None:
+        if str(k) not in layers:
+            return
+        # The pseudo-inverse also serves fewer tokens than channels, where the normal equations are singular.
+        solution = torch.linalg.pinv(moments, hermitian=True) @ cross
+        layer = layers[str(k)]
+        # The target's own constant is the last column: not part of the map.
+        layer.set_affine(solution[:-1, :-1].T, solution[-1, :-1])
+        # Equal sums do not promise equal bits of a solver on every device: rank 0 has the last word.
+        broadcast(layer.weight.data)
+        broadcast(layer.bias.data)
+
+
+def _with_one(features: Tensor) -> Tensor:
+    """Features (T, C) -> (T, C + 1) in float64, with a constant one at the end."""
+    return torch.nn.functional.pad(features.double(), (0, 1), value=1.0)

@@ -1,0 +1,219 @@
+"""``StitchedViT``: one backbone that holds every route between its anchors."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmsnnet.models.anchors import Anchor, check_compatible, create_anchor
+from mmsnnet.models.stitching_layer import StitchingLayer
+from mmsnnet.models.weights import load_anchor_weights
+from mmsnnet.registry import MODELS, register
+from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch, all_layers, make_plan
+
+
+class _PlainViTBackbone(BaseModule):
+    """What backbones over anchors share: creating, loading, freezing."""
+
+    def __init__(self, anchors: Sequence[dict], with_cp: bool, norm_eval: bool, init_cfg: dict | None) -> None:
+        super().__init__(init_cfg)
+        anchors = [dict(anchor) for anchor in anchors]
+        self.norm_eval = norm_eval
+        self._anchor_init_cfgs = [anchor.pop('init_cfg', None) for anchor in anchors]
+        self.anchors = nn.ModuleList(create_anchor(with_cp=with_cp, **anchor) for anchor in anchors)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of every output level: the width of the largest anchor."""
+        return self.anchors[-1].embed_dim
+
+    def init_weights(self) -> None:
+        """Load what the ``init_cfg`` of anchors and backbone name. timm's own initialisation is left as it is."""
+        for anchor, init_cfg in zip(self.anchors, self._anchor_init_cfgs, strict=True):
+            if init_cfg:
+                load_anchor_weights(anchor, **init_cfg)
+        super().init_weights()
+
+    def train(self, mode: bool = True) -> '_PlainViTBackbone':
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+@register(MODELS)
+class StitchedViT(_PlainViTBackbone):
+    """Stitched plain ViTs (SN-Netv2, "Stitched ViTs are Flexible Vision Backbones", ECCV 2024).
+
+    ``forward`` runs the route that is set, at first the largest anchor alone; it never chooses one. The feature maps of
+    every route have the largest anchor's width, so that any head fits all routes.
+
+    Args:
+        anchors: two or more, from small to large. ``model`` and all other keys go to ``timm.create_model``
+            (``pretrained=True`` loads when the backbone is built), but for ``init_cfg``, an MMEngine
+            ``dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX)`` that loads in ``init_weights``.
+        out_indices: blocks (0-based) of the largest anchor after which an output level leaves.
+        lora_rank: rank of the stitching layers' trained update; 0 trains their full matrices.
+        two_way: SN-Netv2's space; False: SN-Net v1's.
+        frozen_anchors: indices of anchors that do not train and stay in evaluation mode.
+        with_cp: recompute blocks in the backward pass to save memory.
+        norm_eval: keep batch norms of anchors, if they have any, in evaluation mode.
+        init_cfg: MMEngine's, for the whole backbone.
+
+    Raises:
+        ValueError: fewer than two anchors; anchors that cannot be stitched; an index out of range.
+        FileNotFoundError: a local weight file is missing.
+    """
+
+    def __init__(
+        self,
+        anchors: Sequence[dict],
+        out_indices: Sequence[int] = (-1,),
+        lora_rank: int = 16,
+        two_way: bool = True,
+        frozen_anchors: Sequence[int] = (),
+        with_cp: bool = False,
+        norm_eval: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if len(anchors) < 2:
+            raise ValueError(
+                f'StitchedViT needs two or more anchors, from small to large, got {len(anchors)}; '
+                'for a single ViT use AnchorViT'
+            )
+        if lora_rank < 0:
+            raise ValueError(f'lora_rank must be 0 (train the full matrix) or more, got {lora_rank}')
+        super().__init__(anchors, with_cp, norm_eval, init_cfg)
+        check_compatible(list(self.anchors))
+        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
+        self.out_indices = check_out_indices(out_indices, self.anchors[-1].depth)
+        self.up, self.down = nn.ModuleList(), nn.ModuleList()
+        self._add_stitching_layers(lora_rank)
+        self._plans = [make_plan(self.space, route, self.out_indices) for route in self.space]
+        self.set_route(len(self.anchors) - 1)
+        self.frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
+        for index in self.frozen_anchors:
+            self.anchors[index].requires_grad_(False)
+
+    @property
+    def route(self) -> Route:
+        """The route that ``forward`` runs."""
+        return self._route
+
+    @property
+    def plan(self) -> Plan:
+        """Steps of the route that ``forward`` runs."""
+        return self._plan
+
+    def set_route(self, route: int | str | Route) -> Route:
+        """Set the route to run, by id, name or value; allocates nothing. Returns it.
+
+        Raises:
+            ValueError: no such route.
+        """
+        self._route = self.space.find(route)
+        self._plan = self._plans[self._route.id]
+        return self._route
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up, C = ``out_channels``.
+
+        Raises:
+            ValueError: an image smaller than a patch.
+        """
+        anchor: Anchor = self.anchors[self._route.spans[0].anchor]
+        tokens, grid = anchor.embed(images)
+        levels: list[Tensor | None] = [None] * len(self.out_indices)
+        for step in self._plan:
+            if isinstance(step, Run):
+                tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid)
+            elif isinstance(step, Switch):
+                tokens = self.layer(step.layer)(tokens)
+            else:
+                tapped = tokens
+                for layer in step.layers:
+                    tapped = self.layer(layer)(tapped)
+                feature_map = anchor.to_map(tapped, grid)
+                for level in step.levels:
+                    levels[level] = feature_map
+        return tuple(levels)
+
+    def layer(self, layer: Layer) -> StitchingLayer:
+        """The stitching layer of a plan's step."""
+        return getattr(self, layer.direction)[layer.pair][str(layer.k)]
+
+    def train(self, mode: bool = True) -> 'StitchedViT':
+        super().train(mode)
+        for index in self.frozen_anchors:
+            self.anchors[index].eval()
+        return self
+
+    def _add_stitching_layers(self, lora_rank: int) -> None:
+        dims = [anchor.embed_dim for anchor in self.anchors]
+        for _ in dims[1:]:
+            self.up.append(nn.ModuleDict())
+            self.down.append(nn.ModuleDict())
+        for direction, pair, k in all_layers(self.space):
+            in_dim, out_dim = (dims[pair], dims[pair + 1]) if direction == 'up' else (dims[pair + 1], dims[pair])
+            getattr(self, direction)[pair][str(k)] = StitchingLayer(in_dim, out_dim, lora_rank)
+
+
+@register(MODELS)
+class AnchorViT(_PlainViTBackbone):
+    """One plain timm ViT alone, with the features and options it has as an anchor: the baseline of a stitched model.
+
+    Args:
+        anchor: ``model`` and other arguments of ``timm.create_model``, or ``init_cfg``, as for ``StitchedViT``.
+        out_indices: blocks (0-based) after which an output level leaves.
+        with_cp, norm_eval, init_cfg: as for ``StitchedViT``.
+    """
+
+    def __init__(
+        self,
+        anchor: dict,
+        out_indices: Sequence[int] = (-1,),
+        with_cp: bool = False,
+        norm_eval: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__([anchor], with_cp, norm_eval, init_cfg)
+        self.out_indices = check_out_indices(out_indices, self.anchors[0].depth)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up."""
+        anchor: Anchor = self.anchors[0]
+        tokens, grid = anchor.embed(images)
+        levels: dict[int, Tensor] = {}
+        start = 0
+        for index in sorted(set(self.out_indices)):
+            tokens = anchor.run(tokens, start, index + 1, grid)
+            levels[index] = anchor.to_map(tokens, grid)
+            start = index + 1
+        return tuple(levels[index] for index in self.out_indices)
+
+
+def check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Out indices with negative ones counted from the end.
+
+    Raises:
+        ValueError: none given, or one beyond the depth.
+    """
+    if not out_indices:
+        raise ValueError(f'out_indices is empty: give one or more blocks from 0 to {depth - 1}')
+    for index in out_indices:
+        if not -depth <= index < depth:
+            raise ValueError(
+                f'out index {index} is beyond the largest anchor, whose {depth} blocks are 0..{depth - 1}: '
+                f'got out_indices={tuple(out_indices)}'
+            )
+    return tuple(index % depth for index in out_indices)
+
+
+def _check_anchor_indices(indices: Sequence[int], count: int) -> tuple[int, ...]:
+    for index in indices:
+        if not 0 <= index < count:
+            raise ValueError(f'frozen_anchors has {index}, but the anchors are 0..{count - 1}')
+    return tuple(indices)

@@ -1,0 +1,31 @@
+"""Stitch spaces, costs, samplers and records in pure Python."""
+
+from mmsnnet.stitching.cost import Cost, CostTable
+from mmsnnet.stitching.pareto import pareto_front
+from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap, all_layers, make_plan
+from mmsnnet.stitching.records import Record, read_records, write_records
+from mmsnnet.stitching.samplers import ResourceConstrainedSampler, UniformSampler
+from mmsnnet.stitching.selection import select_routes
+from mmsnnet.stitching.space import Route, Span, StitchSpace
+
+__all__ = [
+    'Cost',
+    'CostTable',
+    'Layer',
+    'Plan',
+    'Record',
+    'ResourceConstrainedSampler',
+    'Route',
+    'Run',
+    'Span',
+    'StitchSpace',
+    'Switch',
+    'Tap',
+    'UniformSampler',
+    'all_layers',
+    'make_plan',
+    'pareto_front',
+    'read_records',
+    'select_routes',
+    'write_records',
+]

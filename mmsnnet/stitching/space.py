@@ -1,0 +1,139 @@
+"""Routes and the stitch space: which sub-networks a family of anchors holds, in a stable order (SN-Netv2, section 3.1)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import NamedTuple
+
+KINDS = ('anchor', 'SL', 'LS', 'LSL', 'SLS')
+
+
+class Span(NamedTuple):
+    """Blocks ``start`` (inclusive) to ``stop`` (exclusive) of one anchor, like a Python slice."""
+
+    anchor: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """The spans that one forward pass runs. Users meet it as a *stitch*, by ``id`` or ``name``."""
+
+    id: int
+    name: str
+    kind: str
+    spans: tuple[Span, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def boundaries(small_depth: int, large_depth: int) -> tuple[int, ...]:
+    """Blocks of the large anchor run at each boundary: ``b[k] = round(k * d1 / d0)`` for ``k = 0 .. d0``."""
+    return tuple(round(k * large_depth / small_depth) for k in range(small_depth + 1))
+
+
+class StitchSpace(Sequence[Route]):
+    """All routes of anchors ordered from shallow (small) to deep (large).
+
+    Routes are indexed by id: first the anchors, then for each pair of neighbours the kinds SL, LS, LSL, SLS, with the
+    first switch in the outer loop. Depths 12/24 and 12/12 give the 134 stitches of SN-Netv2, one way the 13 of SN-Net.
+
+    Args:
+        depths: number of blocks of each anchor, two or more, not decreasing.
+        two_way: also leave the large anchor for the small one (SN-Netv2); otherwise small to large only (SN-Net v1).
+
+    Raises:
+        ValueError: fewer than two depths, a depth below 1, or depths that decrease.
+    """
+
+    def __init__(self, depths: Sequence[int], two_way: bool = True) -> None:
+        depths = tuple(depths)
+        if len(depths) < 2:
+            raise ValueError(f'a stitch space needs two or more anchors, got depths {depths}')
+        if min(depths) < 1:
+            raise ValueError(f'every anchor needs one block or more, got depths {depths}')
+        if any(first > second for first, second in pairwise(depths)):
+            raise ValueError(f'anchors go from small to large, their depths must not decrease: got {depths}')
+        self.depths = depths
+        self.is_two_way = two_way
+        self.boundaries = tuple(boundaries(*pair) for pair in pairwise(depths))
+        self._routes = tuple(
+            Route(id_, self._name(spans), kind, spans) for id_, (kind, spans) in enumerate(self._enumerate())
+        )
+        self._by_name = {route.name: route for route in self._routes}
+
+    @classmethod
+    def two_way(cls, depths: Sequence[int]) -> 'StitchSpace':
+        """SN-Netv2's space: routes may switch in both directions, twice at most."""
+        return cls(depths, two_way=True)
+
+    @classmethod
+    def one_way(cls, depths: Sequence[int]) -> 'StitchSpace':
+        """SN-Net v1's space: the anchors, and one switch from small to large."""
+        return cls(depths, two_way=False)
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def __getitem__(self, index: int) -> Route:
+        return self._routes[index]
+
+    def __repr__(self) -> str:
+        way = 'two_way' if self.is_two_way else 'one_way'
+        return f'StitchSpace.{way}(depths={self.depths}): {len(self)} routes'
+
+    def find(self, route: int | str | Route) -> Route:
+        """The route of an id, a name, or a route of an equal space.
+
+        Raises:
+            ValueError: this space has no such route.
+        """
+        if isinstance(route, Route):
+            if self._by_name.get(route.name) != route:
+                raise ValueError(f'route {route.name!r} (id {route.id}) is not of this space: {self!r}')
+            return route
+        if isinstance(route, str):
+            if route in self._by_name:
+                return self._by_name[route]
+            if not route.isdecimal():
+                raise ValueError(
+                    f'unknown route {route!r}: this space has {len(self)} routes, from {self[0].name!r} to '
+                    f'{self[-1].name!r}; give one of those names or an id 0..{len(self) - 1}'
+                )
+        id_ = int(route)
+        if not 0 <= id_ < len(self):
+            raise ValueError(f'unknown route id {route}: this space has ids 0..{len(self) - 1}')
+        return self[id_]
+
+    def _name(self, spans: Sequence[Span]) -> str:
+        letters = {2: 'sl', 3: 'sml'}.get(len(self.depths)) or [f'a{i}_' for i in range(len(self.depths))]
+        return '-'.join(f'{letters[anchor]}[{start}:{stop}]' for anchor, start, stop in spans)
+
+    def _enumerate(self) -> Iterator[tuple[str, tuple[Span, ...]]]:
+        for anchor, depth in enumerate(self.depths):
+            yield 'anchor', (Span(anchor, 0, depth),)
+        for small, (pair, b) in enumerate(zip(pairwise(self.depths), self.boundaries, strict=True)):
+            yield from _stitch_pair(small, *pair, b, self.is_two_way)
+
+
+def _stitch_pair(
+    small: int, small_depth: int, large_depth: int, b: Sequence[int], two_way: bool
+) -> Iterator[tuple[str, tuple[Span, ...]]]:
+    """Kinds and spans of all stitches between two neighbours in size."""
+    large = small + 1
+    switches = range(1, small_depth)
+    for k in switches:
+        yield 'SL', (Span(small, 0, k), Span(large, b[k], large_depth))
+    if not two_way:
+        return
+    for k in switches:
+        yield 'LS', (Span(large, 0, b[k]), Span(small, k, small_depth))
+    for j, k in combinations(switches, 2):
+        yield 'LSL', (Span(large, 0, b[j]), Span(small, j, k), Span(large, b[k], large_depth))
+    for j, k in combinations(switches, 2):
+        yield 'SLS', (Span(small, 0, j), Span(large, b[j], b[k]), Span(small, k, small_depth))

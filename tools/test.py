@@ -1,0 +1,74 @@
+"""Evaluate a checkpoint: every stitch of a stitched model, or those that --routes names.
+
+    python tools/test.py CONFIG CHECKPOINT --routes anchors
+    python tools/test.py CONFIG CHECKPOINT --routes 's[0:3]-l[6:12]' 17
+
+Prints a table by rising cost, and writes stitches.json and pareto.png into the work directory.
+"""
+
+import argparse
+
+from mmengine.config import Config
+
+from mmsnnet.cli import build_runner, check_file, command, forget_pretrained, load_runner_config, runner_parser
+from mmsnnet.engine import StitchTestLoop, check_data_folders
+from mmsnnet.evaluation import format_table, main_metric
+
+
+def parse_args() -> argparse.Namespace:
+    parser = runner_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--routes',
+        nargs='+',
+        metavar='ROUTE',
+        help="'all', 'anchors', 'even N' for N spread evenly by cost, or ids and names (default: as the config says)",
+    )
+    parser.add_argument('--out', help='folder to save predictions to')
+    parser.add_argument('--show-dir', help='folder to save painted images of the main route to')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    return parser.parse_args()
+
+
+def change_config(cfg: Config, args: argparse.Namespace) -> None:
+    """Enter what the arguments say into the config."""
+    cfg.load_from = check_file(args.checkpoint, 'checkpoint')
+    forget_pretrained(cfg.model)
+    if args.routes:
+        cfg.test_cfg = {'type': 'mmsnnet.StitchTestLoop', 'routes': parse_routes(args.routes)}
+    if cfg.test_cfg.type.endswith('StitchTestLoop'):
+        cfg.test_cfg.setdefault('out_dir', cfg.work_dir)
+    if args.out:
+        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+    if args.show_dir:
+        cfg.default_hooks.visualization.draw = True
+        cfg.visualizer.save_dir = args.show_dir
+    if args.tta:
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = {**cfg.tta_model, 'module': cfg.model}
+
+
+def parse_routes(words: list[str]) -> str | int | list[str]:
+    """The route selection that the words of --routes mean."""
+    if len(words) == 2 and words[0] == 'even' and words[1].isdecimal():
+        return int(words[1])
+    return words[0] if words in (['all'], ['anchors']) else words
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    cfg = load_runner_config(args)
+    change_config(cfg, args)
+    check_data_folders(cfg, ('test_dataloader',))
+    runner = build_runner(cfg)
+    metrics = runner.test()
+    if isinstance(runner.test_loop, StitchTestLoop):
+        records = runner.test_loop.records
+        print(format_table(records, main_metric(records)))
+    else:
+        print('  '.join(f'{name} {value}' for name, value in metrics.items()))
+
+
+if __name__ == '__main__':
+    main()
