@@ -1,0 +1,23 @@
+"""What OpenMMLab of 2024 needs to run on today's PyTorch, one file a matter.
+
+| file | matter | what it does |
+|---|---|---|
+| `mmcv_ops.py` | mmcv without compiled ops (mmcv-lite) | offers `mmcv_ext.py` as `mmcv._ext` |
+| `checkpoints.py` | `torch.load` reads plain types only, mmengine pickles more | writes plain files, reads them back |
+"""
+
+import functools
+
+from . import checkpoints, mmcv_ops
+
+__all__ = ['install']
+
+
+@functools.cache
+def install() -> None:
+    """Apply everything, once a process; a second call does nothing.
+
+    Call it before anything imports ``mmcv.ops``. It imports neither mmcv, mmseg nor mmdet, and needs none of them.
+    """
+    mmcv_ops.install()
+    checkpoints.install()
