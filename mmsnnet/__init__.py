@@ -1,7 +1,7 @@
 """Stitchable vision backbones for MMSegmentation and MMDetection.
 
-Importing this package registers everything it offers, and lets old OpenMMLab run on today's PyTorch: a config only needs
-``custom_imports = dict(imports=['mmsnnet'])``.
+Importing this package registers everything it offers, and lets old OpenMMLab run on today's PyTorch: a config needs
+only ``custom_imports = dict(imports=['mmsnnet'])``.
 """
 
 from mmsnnet import compat

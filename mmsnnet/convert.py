@@ -59,7 +59,9 @@ def convert_segmentor(state_dict: dict[str, Tensor]) -> Conversion:
     Raises:
         ValueError: no backbone, or a key that the released code does not write.
     """
-    backbone = {key.removeprefix('backbone.'): value for key, value in state_dict.items() if key.startswith('backbone.')}
+    backbone = {
+        key.removeprefix('backbone.'): value for key, value in state_dict.items() if key.startswith('backbone.')
+    }
     if not backbone:
         raise ValueError(f"no key starts with 'backbone.', e.g. {next(iter(state_dict), 'none at all')!r}")
     converted = convert_backbone(backbone)
@@ -117,7 +119,6 @@ def _convert_key(key: str, value: Tensor, conversion: Conversion) -> bool:
 
 
 def _is_anchor_name(name: str) -> bool:
-    block = r'gamma_[12]|(ln[12]|ffn\.layers\.(0\.0|1)|attn\.(qkv|proj))\.(weight|bias)|attn\.relative_position_bias_table'
-    return bool(
-        re.fullmatch(rf'cls_token|pos_embed|patch_embed\.projection\.(weight|bias)|layers\.\d+\.({block})', name)
-    )
+    linear = r'(ln[12]|ffn\.layers\.(0\.0|1)|attn\.(qkv|proj))\.(weight|bias)'
+    block = rf'layers\.\d+\.(gamma_[12]|attn\.relative_position_bias_table|{linear})'
+    return bool(re.fullmatch(rf'cls_token|pos_embed|patch_embed\.projection\.(weight|bias)|{block}', name))

@@ -1,6 +1,6 @@
 """Convert a checkpoint of the paper's released code (ziplab/SN-Netv2) to this package's names.
 
-    python tools/convert_official.py IN.pth OUT.pth
+$ python tools/convert_official.py IN.pth OUT.pth
 
 Takes whole segmentors and bare backbones. Every key is reported: renamed, dropped and why, or unknown, an error.
 """

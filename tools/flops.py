@@ -1,6 +1,6 @@
 """Print what every stitch of a config's model costs: GFLOPs by fvcore's convention, and parameters.
 
-    python tools/flops.py CONFIG --shape 512 512 --json flops.json
+$ python tools/flops.py CONFIG --shape 512 512 --json flops.json
 """
 
 from mmsnnet.cli import build_model, command, config_parser, load_config

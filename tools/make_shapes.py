@@ -1,9 +1,9 @@
 """Draw a small segmentation data set of shapes: for trying things out where no real one is at hand.
 
-    python tools/make_shapes.py data/shapes
+$ python tools/make_shapes.py data/shapes
 
-Seven kinds of shapes in random colours, sizes and turns on noisy ground. Neither colour nor texture tells the class, so
-that a model has to see the form.
+Six kinds of shapes in random sizes and turns on noisy ground. Two kinds share each hue: half of the answer is in the
+colour of a patch, the other half in the form around it, which is what a larger model is better at.
 """
 
 import argparse
@@ -13,44 +13,44 @@ import cv2
 import numpy as np
 
 SIZE = 96
-CLASSES = ('background', 'disc', 'ring', 'square', 'frame', 'triangle', 'star', 'cross')
-# Outlines at radius 1; a ring and a frame are a disc and a square with a hole.
 ANGLES = np.arange(60) / 60 * 2 * np.pi
-STAR_RADII = np.where(np.arange(10) % 2 == 0, 1.0, 0.4)
-OUTLINES = {
-    'disc': np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1),
-    'square': np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.8,
-    'triangle': np.stack([np.cos(ANGLES[::20]), np.sin(ANGLES[::20])], axis=1),
-    'star': np.stack([np.cos(ANGLES[::6]), np.sin(ANGLES[::6])], axis=1) * STAR_RADII[:, None],
-    'cross': np.array(
-        [[1, 3], [1, 1], [3, 1], [3, -1], [1, -1], [1, -3], [-1, -3], [-1, -1], [-3, -1], [-3, 1], [-1, 1], [-1, 3]]
-    )
-    / 3,
-}
-HOLES = {'ring': 'disc', 'frame': 'square'}
+DISC = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
+SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.85
+TRIANGLE = DISC[::20]
+STAR = DISC[::6] * np.where(np.arange(10) % 2 == 0, 1.0, 0.4)[:, None]
+# Class, outline at radius 1, radius of the hole, hue (of 180). Class 0 is the ground.
+SHAPES = (
+    ('disc', DISC, 0.0, 0),
+    ('ring', DISC, 0.6, 60),
+    ('square', SQUARE, 0.0, 0),
+    ('frame', SQUARE, 0.6, 60),
+    ('triangle', TRIANGLE, 0.0, 120),
+    ('star', STAR, 0.0, 120),
+)
 
 
-def draw_shape(name: str, centre: np.ndarray, radius: float, turn: float) -> np.ndarray:
+def draw_shape(outline: np.ndarray, hole: float, centre: np.ndarray, radius: float, turn: float) -> np.ndarray:
     """Mask (H, W) of one shape."""
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    outline = OUTLINES[HOLES.get(name, name)] @ rotation.T
     mask = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.fillPoly(mask, [np.round(centre + radius * outline).astype(np.int32)], 1)
-    if name in HOLES:
-        cv2.fillPoly(mask, [np.round(centre + 0.55 * radius * outline).astype(np.int32)], 0)
+    for size, value in ((radius, 1), (hole * radius, 0)):
+        cv2.fillPoly(mask, [np.round(centre + size * outline @ rotation.T).astype(np.int32)], value)
     return mask.astype(bool)
 
 
 def draw_sample(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W, 3) and its class map (H, W), both uint8."""
-    image = np.broadcast_to(rng.uniform(40, 215, 3), (SIZE, SIZE, 3)).copy()
+    """An image (H, W, 3), blue first, and its class map (H, W), both uint8."""
+    image = np.full((SIZE, SIZE, 3), rng.uniform(60, 200))
     labels = np.zeros((SIZE, SIZE), np.uint8)
-    for _ in range(rng.integers(3, 7)):
-        index = rng.integers(1, len(CLASSES))
-        mask = draw_shape(CLASSES[index], rng.uniform(10, SIZE - 10, 2), rng.uniform(9, 20), rng.uniform(0, 2 * np.pi))
-        image[mask] = rng.uniform(0, 255, 3)
-        labels[mask] = index
-    image += rng.normal(0, 12, image.shape)
+    for _ in range(rng.integers(2, 6)):
+        index = rng.integers(len(SHAPES))
+        _, outline, hole, hue = SHAPES[index]
+        centre, radius, turn = rng.uniform(12, SIZE - 12, 2), rng.uniform(12, 24), rng.uniform(0, 2 * np.pi)
+        mask = draw_shape(outline, hole, centre, radius, turn)
+        colour = np.uint8([[[(hue + rng.integers(-12, 13)) % 180, rng.integers(90, 256), rng.integers(90, 256)]]])
+        image[mask] = cv2.cvtColor(colour, cv2.COLOR_HSV2BGR)[0, 0]
+        labels[mask] = index + 1
+    image += rng.normal(0, 16, image.shape)
     return image.clip(0, 255).astype(np.uint8), labels
 
 

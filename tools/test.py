@@ -1,7 +1,7 @@
 """Evaluate a checkpoint: every stitch of a stitched model, or those that --routes names.
 
-    python tools/test.py CONFIG CHECKPOINT --routes anchors
-    python tools/test.py CONFIG CHECKPOINT --routes 's[0:3]-l[6:12]' 17
+$ python tools/test.py CONFIG CHECKPOINT --routes anchors
+$ python tools/test.py CONFIG CHECKPOINT --routes 's[0:3]-l[6:12]' 17
 
 Prints a table by rising cost, and writes stitches.json and pareto.png into the work directory.
 """

@@ -1,7 +1,7 @@
 """Train the model of a config, stitched or not.
 
-    python tools/train.py configs/camvid/stitched-s6-l12_setr-naive_b8-1k_camvid-240x320.py
-    torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
+$ python tools/train.py configs/camvid/stitched-s6-l12_setr-naive_b8-1k_camvid-240x320.py
+$ torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 """
 
 from mmsnnet.cli import build_runner, command, load_runner_config, runner_parser

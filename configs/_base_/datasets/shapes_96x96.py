@@ -3,9 +3,8 @@ dataset_type = 'BaseSegDataset'
 data_root = 'data/shapes'
 crop_size = (96, 96)
 metainfo = dict(
-    classes=('background', 'disc', 'ring', 'square', 'frame', 'triangle', 'star', 'cross'),
-    palette=[[80, 80, 80], [0, 114, 178], [86, 180, 233], [0, 158, 115], [240, 228, 66], [230, 159, 0],
-             [213, 94, 0], [204, 121, 167]])
+    classes=('ground', 'disc', 'ring', 'square', 'frame', 'triangle', 'star'),
+    palette=[[80, 80, 80], [0, 114, 178], [86, 180, 233], [0, 158, 115], [240, 228, 66], [230, 159, 0], [213, 94, 0]])
 pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

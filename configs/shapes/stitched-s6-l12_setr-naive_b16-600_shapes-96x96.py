@@ -1,0 +1,30 @@
+_base_ = [
+    '../_base_/models/setr-naive_stitched-vit.py',
+    '../_base_/datasets/shapes_96x96.py',
+    '../_base_/schedules/adamw_1k.py',
+    '../_base_/default_runtime.py',
+]
+crop_size = (96, 96)
+# Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
+small = 'work_dirs/anchor-s6_setr-naive_b16-600_shapes-96x96/iter_600.pth'
+large = 'work_dirs/anchor-l12_setr-naive_b16-600_shapes-96x96/iter_600.pth'
+vit = dict(model='vit_tiny_patch16_224', img_size=crop_size, patch_size=8)
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(
+        anchors=[
+            dict(vit, embed_dim=32, depth=6, num_heads=2,
+                 init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
+            dict(vit, embed_dim=128, depth=12, num_heads=4,
+                 init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),
+        ],
+        out_indices=(-1, )),
+    decode_head=dict(
+        in_index=0, in_channels=128, channels=64, num_classes=7, norm_cfg=dict(type='GN', num_groups=8),
+        init_cfg=dict(type='Pretrained', checkpoint=large, prefix='decode_head.')),
+    auxiliary_head=None)
+custom_hooks = [
+    dict(type='mmsnnet.StitchSamplingHook',
+         sampler=dict(type='ResourceConstrainedSampler', step_gflops=0.03),
+         init_images=50)
+]
