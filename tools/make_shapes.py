@@ -21,8 +21,8 @@ STAR = DISC[::6] * np.where(np.arange(10) % 2 == 0, 1.0, 0.4)[:, None]
 # Class, outline at radius 1, radius of the hole, hue (of 180). Class 0 is the ground.
 SHAPES = (
     ('disc', DISC, 0.0, 0),
-    ('ring', DISC, 0.6, 60),
-    ('square', SQUARE, 0.0, 0),
+    ('ring', DISC, 0.6, 0),
+    ('square', SQUARE, 0.0, 60),
     ('frame', SQUARE, 0.6, 60),
     ('triangle', TRIANGLE, 0.0, 120),
     ('star', STAR, 0.0, 120),

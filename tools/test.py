@@ -7,12 +7,17 @@ Prints a table by rising cost, and writes stitches.json and pareto.png into the 
 """
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
 
 from mmsnnet.cli import build_runner, check_file, command, forget_pretrained, load_runner_config, runner_parser
-from mmsnnet.engine import StitchTestLoop, check_data_folders
+from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
 from mmsnnet.evaluation import format_table, main_metric
+from mmsnnet.models import measure_cost
+from mmsnnet.stitching import Record, Route, write_records
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,9 +70,19 @@ def main() -> None:
     metrics = runner.test()
     if isinstance(runner.test_loop, StitchTestLoop):
         records = runner.test_loop.records
-        print(format_table(records, main_metric(records)))
     else:
-        print('  '.join(f'{name} {value}' for name, value in metrics.items()))
+        records = [whole_model_record(runner, metrics)]
+        if is_main_process():
+            write_records(records, Path(cfg.work_dir, 'stitches.json'))
+    if is_main_process():
+        print(format_table(records, main_metric(records)))
+
+
+def whole_model_record(runner: Runner, metrics: dict[str, float]) -> Record:
+    """The record of a model that is not stitched, to compare stitches with."""
+    cost = measure_cost(unwrapped_model(runner), find_input_shape(runner))
+    route = Route(0, Path(runner.cfg.filename).stem, 'anchor', ())
+    return Record.of(route, cost, metrics)
 
 
 if __name__ == '__main__':

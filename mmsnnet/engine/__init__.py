@@ -4,5 +4,14 @@ from mmsnnet.engine.checks import check_data_folders
 from mmsnnet.engine.hooks import StitchSamplingHook
 from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
 from mmsnnet.engine.progress import ProgressBarHook
+from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 
-__all__ = ['ProgressBarHook', 'StitchSamplingHook', 'StitchTestLoop', 'StitchValLoop', 'check_data_folders']
+__all__ = [
+    'ProgressBarHook',
+    'StitchSamplingHook',
+    'StitchTestLoop',
+    'StitchValLoop',
+    'check_data_folders',
+    'find_input_shape',
+    'unwrapped_model',
+]

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmsnnet.engine.checks import check_checkpoint, check_classes, check_data_folders
+from mmsnnet.engine.checks import check_checkpoint, check_classes
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.models import StitchedViT, find_backbone, measure_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
@@ -57,7 +57,6 @@ class StitchSamplingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Refuse what cannot work, before weights are loaded."""
         find_backbone(runner.model)
-        check_data_folders(runner.cfg)
         check_classes(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -69,7 +68,9 @@ class StitchSamplingHook(Hook):
         backbone = find_backbone(model)
         seed = _shared_seed(runner, self.seed)
         self.costs = measure_costs(model, self.input_shape or find_input_shape(runner))
-        self.sampler = ROUTE_SAMPLERS.build({'gflops': self.costs.gflops, 'seed': seed, **self.sampler_cfg})
+        self.sampler = ROUTE_SAMPLERS.build(
+            {'_scope_': 'mmsnnet', 'gflops': self.costs.gflops, 'seed': seed, **self.sampler_cfg}
+        )
         if self._has_stitching_layers:
             runner.logger.info('stitching layers come from the checkpoint: no least-squares start')
         elif self.init_images:

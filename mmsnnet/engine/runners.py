@@ -1,13 +1,14 @@
 """What hooks and loops ask of an MMEngine runner."""
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 
 def unwrapped_model(runner: Runner) -> nn.Module:
-    """The model without its data-parallel wrapper."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    """The model without wrappers for data-parallel training or test-time augmentation."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model.module if isinstance(model, BaseTTAModel) else model
 
 
 def is_training(runner: Runner) -> bool:

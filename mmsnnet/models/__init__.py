@@ -1,7 +1,7 @@
 """Backbones over timm's plain ViTs."""
 
 from mmsnnet.models.anchors import Anchor, create_anchor
-from mmsnnet.models.costs import find_backbone, measure_costs
+from mmsnnet.models.costs import find_backbone, measure_cost, measure_costs
 from mmsnnet.models.least_squares import solve_stitching_layers
 from mmsnnet.models.stitched_vit import AnchorViT, StitchedViT
 from mmsnnet.models.stitching_layer import StitchingLayer
@@ -15,6 +15,7 @@ __all__ = [
     'create_anchor',
     'find_backbone',
     'find_mismatch',
+    'measure_cost',
     'measure_costs',
     'solve_stitching_layers',
 ]

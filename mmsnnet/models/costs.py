@@ -35,12 +35,22 @@ def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
         else:
             used_levels = _used_levels(model, backbone, images)
             own_flops = sum(parts[part].flops for part in plan_parts(backbone.plan, used_levels) if part != 'rest')
-            total_flops = count_flops(lambda x: model(x, mode='tensor'), model, images)
-            parts['rest'] = Cost(total_flops - own_flops, _head_params(model, backbone))
+            whole = measure_cost(model, input_shape)
+            parts['rest'] = Cost(whole.flops - own_flops, whole.params - _num_params(backbone))
     finally:
         backbone.set_route(route)
         model.train(was_training)
     return CostTable(backbone.space, backbone.out_indices, parts, used_levels)
+
+
+def measure_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
+    """Cost of any MMEngine model that takes ``mode='tensor'``, for one image, without its auxiliary heads."""
+    images = torch.zeros(1, 3, *input_shape, device=next(model.parameters()).device)
+    was_training = model.training
+    model.eval()
+    flops = count_flops(lambda x: model(x, mode='tensor'), model, images)
+    model.train(was_training)
+    return Cost(flops, _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)))
 
 
 def count_flops(function: Callable[..., Any], owner: nn.Module, *inputs: Any) -> int:
@@ -151,10 +161,5 @@ def _shapes(module: nn.Module) -> tuple:
     return tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
 
 
-def _num_params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _head_params(model: nn.Module, backbone: StitchedViT) -> int:
-    auxiliary = getattr(model, 'auxiliary_head', None)
-    return _num_params(model) - _num_params(backbone) - (_num_params(auxiliary) if auxiliary is not None else 0)
+def _num_params(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())

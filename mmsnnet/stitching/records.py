@@ -33,7 +33,9 @@ class Record:
 
     @classmethod
     def of(cls, route: Route, cost: Cost, metrics: dict[str, float] | None = None) -> 'Record':
-        return cls(route.id, route.name, route.kind, cost.gflops, cost.params_m, dict(metrics or {}))
+        # Metrics come as NumPy scalars, which JSON does not know.
+        metrics = {name: float(value) for name, value in (metrics or {}).items()}
+        return cls(route.id, route.name, route.kind, cost.gflops, cost.params_m, metrics)
 
 
 def write_records(records: Sequence[Record], path: str | os.PathLike) -> Path:

@@ -1,4 +1,4 @@
-"""Routes and the stitch space: the sub-networks a family of anchors holds, in a stable order (SN-Netv2, section 3.1)."""
+"""Routes and the stitch space: the sub-networks of a family of anchors, in a stable order (SN-Netv2, section 3.1)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

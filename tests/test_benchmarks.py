@@ -1,0 +1,77 @@
+"""The benchmarks run, and compare two things that compute the same. What they measure is not tested."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parent.parent / 'tools' / 'benchmarks'
+COMMON = runpy.run_path(str(FOLDER / 'common.py'), run_name='common')
+ARGS = Namespace(device=torch.device('cpu'), warmup=1, repetitions=2)
+
+
+def run_toy(name: str, out_dir: Path) -> dict:
+    """Results of a benchmark in toy size."""
+    out = out_dir / 'results' / f'{name}.json'
+    command = [sys.executable, str(FOLDER / f'{name}.py'), '--toy', '--repetitions', '3', '--out', str(out)]
+    table = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}
+    ).stdout
+    assert out.with_suffix('.md').read_text().strip() == table.strip()
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(
+    ('name', 'bounds'),
+    [
+        ('anchor_overhead', ['<= 1.02', '<= 1.02', None]),
+        ('routes_vs_mae', ['>= 1.5'] * 5),
+        ('train_step', ['<= 1.05'] * 3),
+    ],
+)
+def test_benchmark_compares_equals_and_reports(name, bounds, tmp_path):
+    results = run_toy(name, tmp_path)
+    assert results['benchmark'] == name
+    assert set(results['environment']) == {'device', 'cpu', 'num_threads', 'python', 'versions'}
+    assert {'torch', 'timm', 'mmseg', 'mmsnnet'} <= set(results['environment']['versions'])
+    assert results['settings'].items() >= dict(input_shape=[1, 3, 64, 64], dtype='float32', repetitions=3).items()
+    assert [comparison['bound'] for comparison in results['comparisons']] == bounds
+    for comparison in results['comparisons']:
+        first, second = comparison['contestants'].values()
+        assert len(first['samples_ms']) == len(second['samples_ms']) == 3
+        assert comparison['ratio'] == pytest.approx(first['median_ms'] / second['median_ms'])
+        assert first['iqr_ms'] == pytest.approx(first['q3_ms'] - first['q1_ms'])
+        assert comparison['gflops'] > 0
+        assert comparison['gflops'] == comparison.get('baseline_gflops', comparison['gflops'])
+        if comparison['bound']:
+            assert first['shapes'] == second['shapes']
+            assert comparison['max_relative_difference'] < 1e-5
+
+
+def test_contestants_take_turns():
+    turns = []
+    contestants = {name: lambda name=name: (turns.append(name), (torch.ones(2),))[1] for name in 'ab'}
+    comparison = COMMON['compare']('case', contestants, ARGS)
+    assert ''.join(turns) == 'ababab'
+    assert [len(samples) for samples in comparison.samples_ms.values()] == [2, 2]
+    assert comparison.difference == 0
+
+
+@pytest.mark.parametrize('value', [1.1, float('nan')])
+def test_contestants_that_compute_something_else_are_refused(value):
+    contestants = {'a': lambda: (torch.ones(2),), 'b': lambda: (torch.full((2,), value),)}
+    with pytest.raises(RuntimeError, match='do not compute the same'):
+        COMMON['compare']('case', contestants, ARGS)
+
+
+@pytest.mark.parametrize(('relation', 'held', 'broken'), [('<=', 1.02, 1.03), ('>=', 1.02, 1.01)])
+def test_bounds(relation, held, broken):
+    bound = COMMON['Bound'](relation, 1.02)
+    assert bound.holds(held)
+    assert not bound.holds(broken)
