@@ -46,7 +46,9 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if args.out:
         cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
     if args.show_dir:
-        cfg.default_hooks.visualization.draw = True
+        if 'visualization' not in cfg.default_hooks:
+            raise ValueError("--show-dir needs a hook that paints: default_hooks.visualization, 'SegVisualizationHook'")
+        cfg.default_hooks.visualization.update(draw=True, interval=1)
         cfg.visualizer.save_dir = args.show_dir
     if args.tta:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline

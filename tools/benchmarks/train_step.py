@@ -4,9 +4,9 @@ $ python tools/benchmarks/train_step.py --out docs/benchmarks/train_step.json
 
 A training step (set the route, forward, cross entropy, backward, optimizer) of the DeiT3-S/L pair at 512x512, batch 1,
 against the same step of a plain module that holds this route's blocks and stitching layers and nothing else. Each has
-its own optimizer over all of its parameters: MMEngine's OptimWrapper and the SGD of the published settings. Heads are
-one 1x1 convolution a level, so that the backbone is what is timed. Both start from the same weights and see the same
-image, and so end with the same loss. The supernet should be at most 5 % slower.
+its own optimizer over all of its parameters: MMEngine's OptimWrapper and SGD with momentum. Heads are one 1x1
+convolution a level, so that the backbone is what is timed. Both start from the same weights and see the same image, and
+so end with the same loss. The supernet should be at most 5 % slower.
 """
 
 import copy

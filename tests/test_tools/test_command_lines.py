@@ -1,0 +1,202 @@
+"""The real command lines on a toy job."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmsnnet.stitching import read_records
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Run a tool's ``main`` in this process; a user's mistake comes as ``SystemExit`` with the one line shown."""
+
+    def run(name: str, *args) -> None:
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
+        module.main()
+
+    return run
+
+
+@pytest.fixture
+def config_file(make_config, tmp_path):
+    """The toy config as a file; keywords are merged into it."""
+
+    def write(**changes) -> Path:
+        path = tmp_path / 'toy.py'
+        make_config(**changes).dump(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def trained(config_file, run_tool) -> tuple[Path, Path]:
+    """Config and checkpoint of a toy job trained for four iterations."""
+    config = config_file()
+    run_tool('train', config)
+    return config, config.parent / 'work_dir' / 'iter_4.pth'
+
+
+def test_train_test_and_flops(trained, run_tool, tmp_path, capsys):
+    config, checkpoint = trained
+    run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'out')
+    printed = capsys.readouterr().out
+    assert printed.count('GFLOPs') == 4 + 1
+    assert 'on the Pareto front' in printed
+    records = read_records(tmp_path / 'out' / 'stitches.json')
+    assert [record.name for record in records] == ['s[0:2]', 'l[0:4]', 's[0:1]-l[2:4]', 'l[0:2]-s[1:2]']
+    assert (tmp_path / 'out' / 'pareto.png').exists()
+
+    run_tool('flops', config, '--shape', 32, 48, '--json', tmp_path / 'flops.json')
+    costs = read_records(tmp_path / 'flops.json')
+    assert [cost.gflops for cost in costs] == [record.gflops for record in records]
+    assert all(not cost.metrics for cost in costs)
+
+
+@pytest.mark.parametrize(('words', 'count'), [(['anchors'], 2), (['even', '3'], 3), (['2', 's[0:2]'], 2)])
+def test_routes_option(trained, run_tool, tmp_path, words, count):
+    run_tool('test', *trained, '--work-dir', tmp_path / 'out', '--routes', *words)
+    assert len(read_records(tmp_path / 'out' / 'stitches.json')) == count
+
+
+def test_predictions_and_painted_images_are_saved(trained, run_tool, tmp_path):
+    run_tool('test', *trained, '--out', tmp_path / 'masks', '--show-dir', tmp_path / 'shown', '--routes', 'l[0:4]')
+    assert len(list((tmp_path / 'masks').glob('*.png'))) == 4
+    assert list((tmp_path / 'shown').glob('**/*.png'))
+
+
+def test_a_single_anchor_gives_one_record_to_compare_with(make_config, run_tool, tmp_path):
+    cfg = make_config(custom_hooks=[])
+    cfg.model.backbone = dict(type='AnchorViT', anchor=cfg.model.backbone.anchors[1], out_indices=(1, 3))
+    cfg.val_cfg, cfg.test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
+    cfg.dump(tmp_path / 'alone.py')
+    run_tool('train', tmp_path / 'alone.py')
+    run_tool('test', tmp_path / 'alone.py', tmp_path / 'work_dir' / 'iter_4.pth')
+    (alone,) = read_records(tmp_path / 'work_dir' / 'stitches.json')
+    assert alone.gflops > 0
+    assert 'mIoU' in alone.metrics
+    run_tool('plot', tmp_path / 'work_dir' / 'stitches.json', '--out', tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').exists()
+
+
+BAD_INPUT = {
+    'config': (['missing.py'], {}, "no config at 'missing.py'"),
+    'checkpoint': (['{config}', 'missing.pth'], {}, "no checkpoint at 'missing.pth'"),
+    'route': (['{config}', '{checkpoint}', '--routes', 's[0:7]'], {}, r"unknown route 's\[0:7\]'.*ids? 0..3"),
+    'data root': (
+        ['{config}', '{checkpoint}'],
+        {'test_dataloader.dataset.data_root': 'nowhere'},
+        "'nowhere' of test_dataloader does not exist.*--cfg-options test_dataloader.dataset.data_root=PATH",
+    ),
+    'out index': (['{config}', '{checkpoint}'], {'model.backbone.out_indices': [9]}, 'out index 9 .* 0..3'),
+    'architecture': (
+        ['{config}', '{checkpoint}'],
+        {'model.backbone.anchors.0.embed_dim': 12},
+        'another architecture.*shape',
+    ),
+}
+
+
+@pytest.mark.parametrize('what', BAD_INPUT)
+def test_bad_input_of_an_evaluation_is_told_in_one_line(trained, config_file, run_tool, what):
+    config, checkpoint = trained
+    args, changes, message = BAD_INPUT[what]
+    config = config_file(**changes)
+    args = [arg.format(config=config, checkpoint=checkpoint) for arg in args]
+    if what == 'config':
+        args.append(checkpoint)
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('test', *args)
+    assert_one_line(stopped.value, message)
+
+
+BAD_TRAINING = {
+    'one anchor': ({}, 'needs two or more anchors.*got 1'),
+    'weight file': (
+        {'model.backbone.anchors.0': dict(pretrained=True, pretrained_cfg_overlay=dict(file='missing.pth'))},
+        "no weight file 'missing.pth'",
+    ),
+    'classes': ({'model.decode_head.num_classes': 7}, 'num_classes=7, but the training set has 3 classes'),
+    'patch size': ({'model.backbone.anchors.0.patch_size': 16}, r'differ in patch size: \(16, 16\) and \(8, 8\)'),
+    'prefix tokens': ({'model.backbone.anchors.0.reg_tokens': 4}, 'prefix tokens .*: 5 and 1'),
+    'small image': (
+        {'crop_size': (4, 4), 'model.data_preprocessor.size': (4, 4)},
+        '4x4 is smaller than a patch of 8x8',
+    ),
+}
+
+
+@pytest.mark.parametrize('what', BAD_TRAINING)
+def test_bad_input_of_a_training_is_told_in_one_line(make_config, run_tool, tmp_path, what):
+    changes, message = BAD_TRAINING[what]
+    cfg = make_config(**changes)
+    if what == 'one anchor':
+        cfg.model.backbone.anchors = cfg.model.backbone.anchors[:1]
+    cfg.dump(tmp_path / 'toy.py')
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('train', tmp_path / 'toy.py')
+    assert_one_line(stopped.value, message)
+    assert not list((tmp_path / 'work_dir').glob('*.pth'))
+
+
+def assert_one_line(stopped: SystemExit, message: str) -> None:
+    import re
+
+    assert stopped.code.startswith('error: ')
+    assert '\n' not in stopped.code
+    assert re.search(message, stopped.code), stopped.code
+
+
+def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file, run_tool, tmp_path):
+    config = config_file(**{'train_cfg.max_iters': 100_000, 'default_hooks.checkpoint.max_keep_ckpts': 2})
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools' / 'train.py', config], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    last = tmp_path / 'work_dir' / 'last_checkpoint'
+    deadline = time.time() + 120
+    while not last.exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert 'interrupted' in errors.splitlines()[-1]
+    checkpoint = Path(last.read_text())
+    iteration = torch.load(checkpoint, weights_only=True)['meta']['iter']
+    resumed = config_file(**{'train_cfg.max_iters': iteration + 2})
+    run_tool('train', resumed, '--resume')
+    assert (tmp_path / 'work_dir' / f'iter_{iteration + 2}.pth').exists()
+
+
+@pytest.mark.skipif(
+    not (ROOT / 'mmsnnet' / '.mim' / 'tools').exists(), reason='needs an install: bash tools/run_tests.sh'
+)
+@pytest.mark.parametrize('package', ['mmsegmentation', 'mmsnnet'])
+def test_mim_trains_tests_and_runs(package, config_file, tmp_path):
+    def mim(*words) -> str:
+        command = [sys.executable, '-m', 'mim', *map(str, words)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        return done.stdout
+
+    config = config_file()
+    mim('train', package, config, '--launcher', 'none', '--gpus', '0', '--work-dir', tmp_path / 'mim')
+    checkpoint = tmp_path / 'mim' / 'iter_4.pth'
+    assert checkpoint.exists()
+    mim('test', package, config, '--checkpoint', checkpoint, '--gpus', '0', '--work-dir', tmp_path / 'tested')
+    assert len(read_records(next((tmp_path / 'tested').glob('**/stitches.json')))) == 4
+    if package == 'mmsnnet':
+        mim('run', package, 'flops', config, '--shape', '32', '48', '--json', tmp_path / 'flops.json')
+        assert len(json.loads((tmp_path / 'flops.json').read_text())) == 4
