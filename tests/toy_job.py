@@ -97,7 +97,7 @@ def make_config(tmp_path: Path, data_root: Path) -> Callable[..., Config]:
                         norm_cfg=norm_cfg,
                         loss_decode=dict(type='CrossEntropyLoss'),
                     ),
-                    train_cfg=dict(),
+                    train_cfg={},
                     test_cfg=dict(mode='whole'),
                 ),
                 train_dataloader=loader('train', 2, 'InfiniteSampler', flip + pack),

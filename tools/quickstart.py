@@ -23,9 +23,9 @@ CONFIGS = Path('configs')
 # Anchors from small to large, then the stitched model, which starts from them.
 JOBS = {
     'shapes': [
-        'shapes/anchor-s6_setr-naive_b16-600_shapes-96x96.py',
-        'shapes/anchor-l12_setr-naive_b16-600_shapes-96x96.py',
-        'shapes/stitched-s6-l12_setr-naive_b16-600_shapes-96x96.py',
+        'shapes/anchor-s6_setr-naive_b16-500_shapes-96x96.py',
+        'shapes/anchor-l12_setr-naive_b16-500_shapes-96x96.py',
+        'shapes/stitched-s6-l12_setr-naive_b16-500_shapes-96x96.py',
     ],
     'camvid': [
         'camvid/anchor-s6_setr-naive_b8-1k_camvid-240x320.py',

@@ -8,7 +8,7 @@ crop_size = (512, 512)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(anchors=[
-        dict(model='deit3_small_patch16_224.fb_in22k_ft_in1k', pretrained=True, drop_path_rate=0.1),
-        dict(model='deit3_large_patch16_224.fb_in22k_ft_in1k', pretrained=True, drop_path_rate=0.1),
+        dict(model='deit3_small_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
+        dict(model='deit3_large_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
     ]),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)))

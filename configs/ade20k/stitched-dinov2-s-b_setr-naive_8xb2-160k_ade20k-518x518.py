@@ -12,8 +12,8 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         anchors=[
-            dict(model='vit_small_patch14_dinov2.lvd142m', pretrained=True, drop_path_rate=0.1),
-            dict(model='vit_base_patch14_dinov2.lvd142m', pretrained=True, drop_path_rate=0.1),
+            dict(model='vit_small_patch14_dinov2.lvd142m', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
+            dict(model='vit_base_patch14_dinov2.lvd142m', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
         ],
         out_indices=(2, 5, 8, 11)),
     decode_head=dict(in_channels=768),

@@ -9,8 +9,8 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         anchors=[
-            dict(model='vit_small_patch16_dinov3.lvd1689m', pretrained=True, drop_path_rate=0.1),
-            dict(model='vit_base_patch16_dinov3.lvd1689m', pretrained=True, drop_path_rate=0.1),
+            dict(model='vit_small_patch16_dinov3.lvd1689m', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
+            dict(model='vit_base_patch16_dinov3.lvd1689m', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
         ],
         out_indices=(2, 5, 8, 11)),
     decode_head=dict(in_channels=768),

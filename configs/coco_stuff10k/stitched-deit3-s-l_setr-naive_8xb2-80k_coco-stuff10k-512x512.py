@@ -9,8 +9,8 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         anchors=[
-            dict(model='deit3_small_patch16_224.fb_in22k_ft_in1k', pretrained=True, drop_path_rate=0.1),
-            dict(model='deit3_large_patch16_224.fb_in22k_ft_in1k', pretrained=True, drop_path_rate=0.1),
+            dict(model='deit3_small_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
+            dict(model='deit3_large_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
         ],
         lora_rank=16),
     decode_head=dict(num_classes=171),

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsnnet.models.anchors import Anchor, check_compatible, create_anchor
 from mmsnnet.models.stitching_layer import StitchingLayer
-from mmsnnet.models.weights import load_anchor_weights
+from mmsnnet.models.weights import init_anchor
 from mmsnnet.registry import MODELS, register
 from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch, all_layers, make_plan
 
@@ -18,10 +18,10 @@ class _PlainViTBackbone(BaseModule):
 
     def __init__(self, anchors: Sequence[dict], with_cp: bool, norm_eval: bool, init_cfg: dict | None) -> None:
         super().__init__(init_cfg)
-        anchors = [dict(anchor) for anchor in anchors]
         self.norm_eval = norm_eval
-        self._anchor_init_cfgs = [anchor.pop('init_cfg', None) for anchor in anchors]
-        self.anchors = nn.ModuleList(create_anchor(with_cp=with_cp, **anchor) for anchor in anchors)
+        self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
+        self._timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
+        self.anchors = nn.ModuleList(create_anchor(with_cp=with_cp, **timm_args) for timm_args in self._timm_args)
 
     @property
     def out_channels(self) -> int:
@@ -30,9 +30,9 @@ class _PlainViTBackbone(BaseModule):
 
     def init_weights(self) -> None:
         """Load what the ``init_cfg`` of anchors and backbone name. timm's own initialisation is left as it is."""
-        for anchor, init_cfg in zip(self.anchors, self._anchor_init_cfgs, strict=True):
+        for anchor, timm_args, init_cfg in zip(self.anchors, self._timm_args, self._init_cfgs, strict=True):
             if init_cfg:
-                load_anchor_weights(anchor, **init_cfg)
+                init_anchor(anchor, timm_args, init_cfg)
         super().init_weights()
 
     def train(self, mode: bool = True) -> '_PlainViTBackbone':
@@ -52,9 +52,9 @@ class StitchedViT(_PlainViTBackbone):
     every route have the largest anchor's width, so that any head fits all routes.
 
     Args:
-        anchors: two or more, from small to large. ``model`` and all other keys go to ``timm.create_model``
-            (``pretrained=True`` loads when the backbone is built), but for ``init_cfg``, an MMEngine
-            ``dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX)`` that loads in ``init_weights``.
+        anchors: two or more, from small to large. ``model`` and all other keys go to ``timm.create_model``, so
+            ``pretrained=True`` loads weights when the backbone is built. What ``init_cfg`` names (see ``init_anchor``)
+            loads in ``init_weights``, when training starts: evaluating a checkpoint then needs no pretrained weights.
         out_indices: blocks (0-based) of the largest anchor after which an output level leaves.
         lora_rank: rank of the stitching layers' trained update; 0 trains their full matrices.
         two_way: SN-Netv2's space; False: SN-Net v1's.

@@ -1,31 +1,48 @@
-"""Weights of single anchors out of whole-model checkpoints."""
+"""Weights of single anchors, loaded when training starts."""
 
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from mmsnnet.models.anchors import Anchor
+from mmsnnet.models.anchors import Anchor, create_anchor
 
 
-def load_anchor_weights(anchor: Anchor, checkpoint: str, prefix: str = '', type: str = 'Pretrained') -> None:
-    """Load an anchor from the keys of a checkpoint that start with ``prefix``, as its ``init_cfg`` says.
+def init_anchor(anchor: Anchor, timm_args: dict, init_cfg: dict) -> None:
+    """Load an anchor as its ``init_cfg`` says.
 
     Args:
-        checkpoint: file or URL.
-        prefix: e.g. ``'backbone.anchors.0.'`` for a segmentor trained with ``AnchorViT``.
-        type: MMEngine's name of this initialisation, ``'Pretrained'``.
+        anchor: to load into.
+        timm_args: what it was created from: ``model`` and other arguments of ``timm.create_model``.
+        init_cfg: ``dict(type='TimmPretrained')`` for timm's weights of this model, from a local copy with ``file=PATH``; or
+            ``dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX)`` for those keys of a checkpoint that start with
+            ``prefix``, e.g. ``'backbone.anchors.0.'`` of a segmentor trained with ``AnchorViT``.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another ``type``; weights that do not fit.
+        ValueError: another ``type`` or argument; weights that do not fit.
     """
-    if type != 'Pretrained':
-        raise ValueError(f"an anchor's init_cfg must have type='Pretrained', got {type!r}")
+    loaders = {'TimmPretrained': _load_timm, 'Pretrained': _load_checkpoint}
+    init_cfg = dict(init_cfg)
+    kind = init_cfg.pop('type', None)
+    if kind not in loaders:
+        raise ValueError(f"an anchor's init_cfg must be of type {' or '.join(map(repr, loaders))}, got {kind!r}")
+    try:
+        loaders[kind](anchor, timm_args, **init_cfg)
+    except TypeError as error:
+        raise ValueError(f"an anchor's init_cfg of type {kind!r} cannot have {init_cfg}: {error}") from error
+
+
+def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None:
+    overlay = {'pretrained_cfg_overlay': {'file': file}} if file else {}
+    anchor.load_state_dict(create_anchor(**{**timm_args, **overlay, 'pretrained': True}).state_dict())
+
+
+def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: str = '') -> None:
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = loaded.get('state_dict', loaded)
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     problem = find_mismatch(anchor.state_dict(), weights)
     if problem:
-        raise ValueError(f'{checkpoint} (keys {prefix!r}...) does not fit this anchor: {problem}')
+        raise ValueError(f'{checkpoint} (keys {prefix!r}...) does not fit anchor {timm_args["model"]!r}: {problem}')
     anchor.load_state_dict(weights)
 
 

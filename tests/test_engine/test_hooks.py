@@ -133,7 +133,7 @@ def test_anchors_trained_alone_are_where_a_stitched_model_starts(make_config, tm
             assert torch.equal(value, stitched[key.replace('anchors.0.', 'anchors.1.')]), key
 
     cfg.model.backbone.anchors[0].init_cfg = init_cfg
-    with pytest.raises(ValueError, match=r'does not fit this anchor: .* has shape \(16'):
+    with pytest.raises(ValueError, match=r'does not fit anchor .* has shape \(16'):
         train(cfg)
     cfg.model.backbone.anchors[0].init_cfg = dict(init_cfg, checkpoint='missing.pth')
     with pytest.raises(FileNotFoundError, match=r'missing\.pth'):

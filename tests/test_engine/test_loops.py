@@ -64,7 +64,9 @@ def test_route_is_restored_also_after_an_error(make_config, monkeypatch):
     assert backbone.route.name == 's[0:2]'
 
 
-@pytest.mark.parametrize(('routes', 'message'), [('s[0:9]', 'unknown route'), ([99], 'ids 0..3'), (9, 'cannot select 9')])
+@pytest.mark.parametrize(
+    ('routes', 'message'), [('s[0:9]', 'unknown route'), ([99], 'ids 0..3'), (9, 'cannot select 9')]
+)
 def test_unknown_routes_stop_a_run_before_it_trains(make_config, routes, message):
     cfg = make_config(**{'val_cfg.routes': routes})
     with pytest.raises(ValueError, match=message):
@@ -77,7 +79,9 @@ def test_validation_returns_metrics_for_best_checkpoint(make_config):
         **{'train_cfg.val_interval': 2, 'default_hooks.checkpoint.save_best': 'auto', 'val_cfg.routes': 'all'}
     )
     Runner.from_cfg(cfg).train()
-    assert list(Path(cfg.work_dir).glob('best_aAcc_iter_*.pth')) or list(Path(cfg.work_dir).glob('best_mIoU_iter_*.pth'))
+    assert list(Path(cfg.work_dir).glob('best_aAcc_iter_*.pth')) or list(
+        Path(cfg.work_dir).glob('best_mIoU_iter_*.pth')
+    )
 
 
 def test_one_log_line_a_route_and_no_class_tables(make_config):

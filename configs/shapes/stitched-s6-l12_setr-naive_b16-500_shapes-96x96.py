@@ -1,13 +1,13 @@
 _base_ = [
     '../_base_/models/setr-naive_stitched-vit.py',
     '../_base_/datasets/shapes_96x96.py',
-    '../_base_/schedules/adamw_1k.py',
+    '../_base_/schedules/adamw_500.py',
     '../_base_/default_runtime.py',
 ]
 crop_size = (96, 96)
 # Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
-small = 'work_dirs/anchor-s6_setr-naive_b16-600_shapes-96x96/iter_600.pth'
-large = 'work_dirs/anchor-l12_setr-naive_b16-600_shapes-96x96/iter_600.pth'
+small = 'work_dirs/anchor-s6_setr-naive_b16-500_shapes-96x96/iter_500.pth'
+large = 'work_dirs/anchor-l12_setr-naive_b16-500_shapes-96x96/iter_500.pth'
 vit = dict(model='vit_tiny_patch16_224', img_size=crop_size, patch_size=8)
 model = dict(
     data_preprocessor=dict(size=crop_size),

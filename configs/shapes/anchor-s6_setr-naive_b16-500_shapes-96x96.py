@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/setr-naive_anchor-vit.py',
     '../_base_/datasets/shapes_96x96.py',
-    '../_base_/schedules/adamw_1k.py',
+    '../_base_/schedules/adamw_500.py',
     '../_base_/default_runtime.py',
 ]
 crop_size = (96, 96)
