@@ -109,8 +109,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except KeyboardInterrupt:
             sys.exit('interrupted')
-        except (ValueError, FileNotFoundError) as error:
-            # Ours are written for users; others' come with the way that led to them.
+        except (ValueError, FileNotFoundError, RuntimeError) as error:
+            # This package's own are written for users; others' come with the way that led to them.
             if PACKAGE not in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents:
                 raise
             sys.exit(f'error: {error}')

@@ -8,9 +8,10 @@ Takes whole segmentors and bare backbones. Every key is reported: renamed, dropp
 import argparse
 
 import torch
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmsnnet.cli import check_file, command
-from mmsnnet.convert import convert_checkpoint, read_official
+from mmsnnet.convert import convert_checkpoint
 
 
 @command
@@ -19,7 +20,9 @@ def main() -> None:
     parser.add_argument('source', metavar='IN.pth', help='released checkpoint')
     parser.add_argument('target', metavar='OUT.pth', help='file to write')
     args = parser.parse_args()
-    conversion = convert_checkpoint(read_official(check_file(args.source, 'checkpoint')))
+    conversion = convert_checkpoint(
+        CheckpointLoader.load_checkpoint(check_file(args.source, 'checkpoint'), map_location='cpu')
+    )
     for old, new in conversion.mapped.items():
         print(f'{old} -> {", ".join(new)}')
     for old, reason in conversion.dropped.items():

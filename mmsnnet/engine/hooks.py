@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmsnnet.engine.checks import check_checkpoint, check_classes
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
-from mmsnnet.models import StitchedViT, find_backbone, measure_costs, solve_stitching_layers
+from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
 from mmsnnet.stitching import CostTable, ResourceConstrainedSampler, UniformSampler
 
@@ -65,7 +65,7 @@ class StitchSamplingHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped_model(runner)
-        backbone = find_backbone(model)
+        self.backbone = find_backbone(model)
         seed = _shared_seed(runner, self.seed)
         self.costs = measure_costs(model, self.input_shape or find_input_shape(runner))
         self.sampler = ROUTE_SAMPLERS.build(
@@ -74,10 +74,10 @@ class StitchSamplingHook(Hook):
         if self._has_stitching_layers:
             runner.logger.info('stitching layers come from the checkpoint: no least-squares start')
         elif self.init_images:
-            self._solve(runner, model, backbone, seed)
+            self._solve(runner, model, seed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        route = find_backbone(runner.model).set_route(self.sampler(runner.iter))
+        route = self.backbone.set_route(self.sampler(runner.iter))
         runner.message_hub.update_scalar('train/route', route.id)
         runner.message_hub.update_scalar('train/route_gflops', self.costs[route.id].gflops)
 
@@ -86,13 +86,13 @@ class StitchSamplingHook(Hook):
         backbone = find_backbone(runner.model)
         backbone.set_route(len(backbone.anchors) - 1)
 
-    def _solve(self, runner: Runner, model: nn.Module, backbone: StitchedViT, seed: int) -> None:
+    def _solve(self, runner: Runner, model: nn.Module, seed: int) -> None:
         start = time.time()
         dataset = runner.train_dataloader.dataset
         count = min(self.init_images, len(dataset))
         indices = random.Random(seed).sample(range(len(dataset)), count)
         rank, num_ranks = get_dist_info()
-        solve_stitching_layers(backbone, _training_images(model, dataset, indices[rank::num_ranks], seed))
+        solve_stitching_layers(self.backbone, _training_images(model, dataset, indices[rank::num_ranks], seed))
         runner.logger.info(f'least-squares start on {count} training images: {time.time() - start:.1f} s')
 
 

@@ -12,7 +12,7 @@ def init_anchor(anchor: Anchor, timm_args: dict, init_cfg: dict) -> None:
     Args:
         anchor: to load into.
         timm_args: what it was created from: ``model`` and other arguments of ``timm.create_model``.
-        init_cfg: ``dict(type='TimmPretrained')`` for timm's weights of this model, from a local copy with ``file=PATH``; or
+        init_cfg: ``dict(type='TimmPretrained')`` for timm's weights of this model, with ``file=PATH`` from a file; or
             ``dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX)`` for those keys of a checkpoint that start with
             ``prefix``, e.g. ``'backbone.anchors.0.'`` of a segmentor trained with ``AnchorViT``.
 
