@@ -1,5 +1,6 @@
 """The Pareto front: routes that no other route beats on both cost and metric."""
 
+import math
 from collections.abc import Sequence
 
 
@@ -11,9 +12,10 @@ def pareto_front(costs: Sequence[float], metrics: Sequence[float]) -> list[int]:
     """
     if len(costs) != len(metrics):
         raise ValueError(f'one metric for each cost: got {len(costs)} costs and {len(metrics)} metrics')
+    # A NaN, a metric that broke, is on no front: it would also upset the sort.
+    valid = [index for index, metric in enumerate(metrics) if not math.isnan(metric)]
     front: list[int] = []
-    # NaN scores compare false with everything, so a broken metric never enters the front.
-    for index in sorted(range(len(costs)), key=lambda i: (costs[i], -metrics[i])):
-        if metrics[index] == metrics[index] and (not front or metrics[index] > metrics[front[-1]]):
+    for index in sorted(valid, key=lambda i: (costs[i], -metrics[i])):
+        if not front or metrics[index] > metrics[front[-1]]:
             front.append(index)
     return front

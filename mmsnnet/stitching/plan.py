@@ -6,7 +6,7 @@ A plan is data. The model executes it, the cost table adds it up; both therefore
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mmsnnet.stitching.space import Route, StitchSpace
+from mmsnnet.stitching.space import Route, Span, StitchSpace
 
 
 class Layer(NamedTuple):
@@ -47,7 +47,7 @@ def make_plan(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> P
     steps: list[Step] = []
     for position, span in enumerate(route.spans):
         following = route.spans[position + 1] if position + 1 < len(route.spans) else None
-        switch = switch_layer(space, span.anchor, following.anchor, span.stop, following.start) if following else None
+        switch = switch_layer(span, following) if following else None
         taps = {block: tap for block, tap in _taps(space, span.anchor, out_indices) if span.start <= block < span.stop}
         start = span.start
         for block, tap in taps.items():
@@ -63,14 +63,17 @@ def make_plan(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> P
             steps.append(Run(span.anchor, start, span.stop))
         if switch is not None:
             steps.append(Switch(switch))
+    # Whatever follows the last tap leaves no trace.
+    while not isinstance(steps[-1], Tap):
+        steps.pop()
     return tuple(steps)
 
 
-def switch_layer(space: StitchSpace, source: int, target: int, source_blocks: int, target_blocks: int) -> Layer:
-    """The stitching layer from ``source`` after ``source_blocks`` to ``target`` before block ``target_blocks``."""
-    if source < target:
-        return Layer('up', source, source_blocks)
-    return Layer('down', target, target_blocks)
+def switch_layer(source: Span, target: Span) -> Layer:
+    """The stitching layer between two spans that follow each other."""
+    if source.anchor < target.anchor:
+        return Layer('up', source.anchor, source.stop)
+    return Layer('down', target.anchor, target.start)
 
 
 def all_layers(space: StitchSpace) -> Iterator[Layer]:
