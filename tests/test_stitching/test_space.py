@@ -1,0 +1,147 @@
+"""The space against the formula of SN-Netv2, written again here, and against the released code's order."""
+
+import ast
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import mmsnnet.stitching
+from mmsnnet.stitching import Route, Span, StitchSpace
+from mmsnnet.stitching.space import boundaries
+
+PAIRS = [(12, 24), (12, 12), (5, 7), (12, 18), (24, 40), (3, 3), (2, 3), (1, 2), (1, 1)]
+
+
+def routes_of(d0: int, d1: int) -> Iterator[tuple[str, tuple]]:
+    b = [round(Fraction(k * d1, d0)) for k in range(d0)]
+    yield 'anchor', ((0, 0, d0),)
+    yield 'anchor', ((1, 0, d1),)
+    yield from (('SL', ((0, 0, k), (1, b[k], d1))) for k in range(1, d0))
+    yield from (('LS', ((1, 0, b[k]), (0, k, d0))) for k in range(1, d0))
+    for j in range(1, d0):
+        yield from (('LSL', ((1, 0, b[j]), (0, j, k), (1, b[k], d1))) for k in range(j + 1, d0))
+    for j in range(1, d0):
+        yield from (('SLS', ((0, 0, j), (1, b[j], b[k]), (0, k, d0))) for k in range(j + 1, d0))
+
+
+@pytest.mark.parametrize('depths', PAIRS)
+def test_two_way_routes_follow_the_formula(depths):
+    space = StitchSpace.two_way(depths)
+    assert [(route.kind, route.spans) for route in space] == list(routes_of(*depths))
+    assert [route.id for route in space] == list(range(len(space)))
+
+
+@pytest.mark.parametrize('depths', PAIRS)
+def test_one_way_routes_are_the_anchors_and_sl(depths):
+    space = StitchSpace.one_way(depths)
+    expected = [route for route in routes_of(*depths) if route[0] in ('anchor', 'SL')]
+    assert [(route.kind, route.spans) for route in space] == expected
+
+
+@pytest.mark.parametrize(
+    ('depths', 'count'), [((12, 24), 134), ((12, 12), 134), ((5, 7), 22), ((24, 40), 554), ((3, 3), 8), ((1, 2), 2)]
+)
+def test_count(depths, count):
+    assert len(StitchSpace.two_way(depths)) == count
+
+
+def test_counts_of_kinds():
+    kinds = Counter(route.kind for route in StitchSpace.two_way((12, 24)))
+    assert kinds == {'anchor': 2, 'SL': 11, 'LS': 11, 'LSL': 55, 'SLS': 55}
+    assert Counter(route.kind for route in StitchSpace.one_way((12, 24))) == {'anchor': 2, 'SL': 11}
+
+
+def test_boundaries():
+    assert boundaries(12, 24) == tuple(range(0, 25, 2))
+    assert boundaries(5, 7) == (0, 1, 3, 4, 6, 7)
+    # Halves round to even, as Python's round does.
+    assert boundaries(12, 18) == (0, 2, 3, 4, 6, 8, 9, 10, 12, 14, 15, 16, 18)
+
+
+@pytest.mark.parametrize('depths', PAIRS)
+def test_boundaries_rise_strictly_to_the_depth(depths):
+    b = boundaries(*depths)
+    assert (b[0], b[-1]) == (0, depths[1])
+    assert all(first < second for first, second in pairwise(b))
+
+
+@pytest.mark.parametrize('depths', [(2, 3, 5), (3, 3, 3), (2, 2, 4, 5)])
+def test_more_anchors_stitch_neighbours_and_share_the_anchor_routes(depths):
+    space = StitchSpace.two_way(depths)
+    expected = [('anchor', ((anchor, 0, depth),)) for anchor, depth in enumerate(depths)]
+    for small, pair in enumerate(pairwise(depths)):
+        for kind, spans in list(routes_of(*pair))[2:]:
+            expected.append((kind, tuple((anchor + small, start, stop) for anchor, start, stop in spans)))
+    assert [(route.kind, route.spans) for route in space] == expected
+
+
+@pytest.mark.parametrize(
+    ('depths', 'letters'),
+    [*((depths, 'sl') for depths in PAIRS), ((2, 3, 5), 'sml'), ((2, 2, 3, 3), ['a0_', 'a1_', 'a2_', 'a3_'])],
+)
+def test_names_are_unique_and_show_the_spans(depths, letters):
+    space = StitchSpace.two_way(depths)
+    assert len({route.name for route in space}) == len(space)
+    for route in space:
+        spans = [re.fullmatch(r'(\w+)\[(\d+):(\d+)\]', part).groups() for part in route.name.split('-')]
+        assert tuple((letters.index(name), int(start), int(stop)) for name, start, stop in spans) == route.spans
+
+
+def test_a_route_reads_as_its_name():
+    route = StitchSpace.two_way((12, 24))[4]
+    assert str(route) == route.name == 's[0:3]-l[6:24]'
+    assert route.spans[1] == Span(anchor=1, start=6, stop=24)
+
+
+@pytest.mark.parametrize(
+    ('depths', 'message'),
+    [((), 'two or more'), ((12,), r'two or more.*\(12,\)'), ((24, 12), 'not decrease'), ((0, 2), 'one block')],
+)
+def test_refuses_depths(depths, message):
+    with pytest.raises(ValueError, match=message):
+        StitchSpace.two_way(depths)
+
+
+@pytest.mark.parametrize('key', [4, '4', 's[0:3]-l[6:24]', StitchSpace.two_way((12, 24))[4]])
+def test_finds_by_id_digits_name_and_equal_route(key):
+    assert StitchSpace.two_way((12, 24)).find(key).spans == ((0, 0, 3), (1, 6, 24))
+
+
+@pytest.mark.parametrize(
+    ('key', 'message'),
+    [
+        (134, r'134.*0\.\.133'),
+        (-1, r'-1.*0\.\.133'),
+        ('134', r'134.*0\.\.133'),
+        ('s[0:3]-l[5:24]', r"unknown route 's\[0:3\]-l\[5:24\]'.*134 routes.*'s\[0:12\]'.*0\.\.133"),
+        ('', 'unknown route'),
+        (StitchSpace.two_way((12, 12))[4], r"'s\[0:3\]-l\[3:12\]' \(id 4\) is not of this space"),
+        (Route(5, 's[0:3]-l[6:24]', 'SL', StitchSpace.two_way((12, 24))[4].spans), 'not of this space'),
+    ],
+)
+def test_find_says_what_exists(key, message):
+    with pytest.raises(ValueError, match=message):
+        StitchSpace.two_way((12, 24)).find(key)
+
+
+def test_order_is_the_released_code_s_without_its_degenerate_id(shared_file):
+    stitches = json.loads(shared_file('golden/published_ade20k_s_l.json').read_text())['stitches']
+    kind_of = {stitch['official_id']: stitch['kind'] for stitch in stitches}
+    for route in StitchSpace.two_way((12, 24)):
+        assert kind_of[route.id if route.id < 13 else route.id + 1] == route.kind
+
+
+def test_stitching_imports_nothing_but_the_standard_library():
+    for file in Path(mmsnnet.stitching.__file__).parent.glob('*.py'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert name.split('.')[0] in sys.stdlib_module_names or name.startswith('mmsnnet.stitching')
