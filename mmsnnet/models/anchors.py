@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import timm
 import torch
@@ -49,6 +50,11 @@ class Anchor(nn.Module):
     @property
     def depth(self) -> int:
         return len(self.blocks)
+
+    @property
+    def position_module(self) -> nn.Module | None:
+        """What gives all blocks their positions, beside the embedding."""
+        return None
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
         """Images (B, 3, H, W), any size from one patch up -> tokens (B, N, C) and grid (h, w), N = prefix + h * w.
@@ -109,6 +115,13 @@ class EvaAnchor(Anchor):
         super().__init__(vit, with_cp)
         self.rope = vit.rope
         self.rope_mixed: bool = vit.rope_mixed
+        # Some of timm's embeddings keep the angles of one grid and then ignore the one they are asked for.
+        if hasattr(self.rope, '_use_cached_embed'):
+            self.rope._use_cached_embed = False
+
+    @property
+    def position_module(self) -> nn.Module | None:
+        return self.rope
 
     def position(self, grid: Grid) -> Tensor | None:
         return None if self.rope is None else self.rope.get_embed(shape=list(grid))
@@ -130,6 +143,10 @@ class BeitAnchor(Anchor):
             # timm's attention builds its bias for one fixed grid. It gets ours, for any grid, as the shared bias; its
             # own, which it would add, becomes nothing.
             block.attn._get_rel_pos_bias = _no_bias
+
+    @property
+    def position_module(self) -> nn.Module | None:
+        return self.rel_pos_bias
 
     def position(self, grid: Grid) -> Tensor | None:
         return None if self.rel_pos_bias is None else self._bias(self.rel_pos_bias.relative_position_bias_table, grid)
@@ -223,8 +240,6 @@ def _pad_to_patches(images: Tensor, patch_size: Grid) -> Tensor:
 
 
 def _check_local_files(model: str, timm_kwargs: dict) -> None:
-    from pathlib import Path
-
     overlay = timm_kwargs.get('pretrained_cfg_overlay') or {}
     files = [timm_kwargs.get('checkpoint_path')]
     if timm_kwargs.get('pretrained'):
@@ -252,4 +267,6 @@ def _no_bias() -> float:
 @lru_cache(maxsize=16)
 def _relative_position_index(grid: Grid, device: torch.device) -> Tensor:
     """Rows of a bias table, (N, N) with N = 1 + h * w."""
-    return gen_relative_position_index(grid, device=device)
+    # Made in inference mode, it could not serve a later training.
+    with torch.inference_mode(False):
+        return gen_relative_position_index(grid, device=device)

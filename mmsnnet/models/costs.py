@@ -34,9 +34,11 @@ def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
             parts['rest'], used_levels = Cost(), tuple(range(len(backbone.out_indices)))
         else:
             used_levels = _used_levels(model, backbone, images)
-            own_flops = sum(parts[part].flops for part in plan_parts(backbone.plan, used_levels) if part != 'rest')
+            own = set(plan_parts(backbone.plan, used_levels)) - {'rest'}
             whole = measure_cost(model, input_shape)
-            parts['rest'] = Cost(whole.flops - own_flops, whole.params - _num_params(backbone))
+            parts['rest'] = Cost(
+                whole.flops - sum(parts[part].flops for part in own), whole.params - _num_params(backbone)
+            )
     finally:
         backbone.set_route(route)
         model.train(was_training)
@@ -88,7 +90,9 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
             tokens, grid = anchor.embed(images)
         tokens_of.append(tokens)
         embed_flops = count_flops(lambda x, a=anchor: a.embed(x)[0], anchor, images)
-        parts['embed', index] = Cost(embed_flops, _num_params(anchor) - _num_params(anchor.blocks))
+        position_params = _num_params(anchor.position_module)
+        parts['position', index] = Cost(0, position_params)
+        parts['embed', index] = Cost(embed_flops, _num_params(anchor) - _num_params(anchor.blocks) - position_params)
         flops_of: dict[tuple, int] = {}
         for block, module in enumerate(anchor.blocks):
             shapes = _shapes(module)

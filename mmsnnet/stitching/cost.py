@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, make_plan
+from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap, make_plan
 from mmsnnet.stitching.space import StitchSpace
 
 Part = str | tuple[str, int] | tuple[int, int] | Layer
@@ -29,14 +29,18 @@ class Cost:
 
 
 def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
-    """Parts that a plan computes: ``('embed', anchor)``, blocks ``(anchor, block)``, layers, and ``'rest'``, the heads.
+    """Parts of a plan on which what the heads read depends, as fvcore counts it.
 
-    A tap whose levels no head reads is not counted, as fvcore does not count it.
+    These are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, and the heads,
+    ``'rest'``. A tap that no head reads does not count, nor does what runs after the last one that is read.
     """
-    first = next(step for step in plan if isinstance(step, Run))
-    yield ('embed', first.anchor)
-    for step in plan:
+    last = max(
+        index for index, step in enumerate(plan) if isinstance(step, Tap) and set(step.levels) & set(used_levels)
+    )
+    yield ('embed', next(step.anchor for step in plan if isinstance(step, Run)))
+    for step in plan[: last + 1]:
         if isinstance(step, Run):
+            yield ('position', step.anchor)
             yield from ((step.anchor, block) for block in range(step.start, step.stop))
         elif isinstance(step, Switch):
             yield step.layer
@@ -80,7 +84,5 @@ class CostTable(Sequence[Cost]):
 
     @staticmethod
     def _sum(used: Iterator[Part], parts: dict[Part, Cost]) -> Cost:
-        used = list(used)
-        # A layer that both taps and switches runs each time but exists once.
-        flops = sum(parts[part].flops for part in used)
-        return Cost(flops, sum(parts[part].params for part in set(used)))
+        # Spans of one anchor share its positions: those exist once. No part of a plan runs twice.
+        return sum((parts[part] for part in set(used)), Cost())

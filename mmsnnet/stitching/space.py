@@ -1,5 +1,6 @@
 """Routes and the stitch space: the sub-networks of a family of anchors, in a stable order (SN-Netv2, section 3.1)."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -105,7 +106,11 @@ class StitchSpace(Sequence[Route]):
                     f'unknown route {route!r}: this space has {len(self)} routes, from {self[0].name!r} to '
                     f'{self[-1].name!r}; give one of those names or an id 0..{len(self) - 1}'
                 )
-        id_ = int(route)
+            route = int(route)
+        try:
+            id_ = operator.index(route)
+        except TypeError:
+            raise ValueError(f'a route is an id, a name or a Route, got {route!r}') from None
         if not 0 <= id_ < len(self):
             raise ValueError(f'unknown route id {route}: this space has ids 0..{len(self) - 1}')
         return self[id_]

@@ -89,7 +89,6 @@ def test_backbone(family, shape):
     assert_costs_are_counted(toy_backbone(family), shape)
 
 
-@pytest.mark.xfail(strict=True, reason='params of the entered anchor that its blocks share are not counted')
 @pytest.mark.parametrize('family', ['rope-mixed', 'rope-mixed-ape', 'beit-shared', 'beit-both'])
 def test_backbone_whose_blocks_share_parameters(family):
     assert_costs_are_counted(toy_backbone(family), (32, 48))
@@ -125,7 +124,6 @@ def test_taps_for_auxiliary_heads_cost_nothing():
     )
 
 
-@pytest.mark.xfail(strict=True, reason='blocks after the last level that is read run, but fvcore does not count them')
 def test_head_that_does_not_read_the_last_level():
     assert_costs_are_counted(make_segmentor(aux_levels=(0,), head_level=1), (32, 48))
 

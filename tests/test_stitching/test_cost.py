@@ -7,16 +7,17 @@ from mmsnnet.stitching import Cost, CostTable, Layer, StitchSpace
 
 UP1, UP2, DOWN1 = Layer('up', 0, 1), Layer('up', 0, 2), Layer('down', 0, 1)
 EMBED, LARGE_EMBED = ('embed', 0), ('embed', 1)
+POSITION, LARGE_POSITION = ('position', 0), ('position', 1)
 SMALL, LARGE = [(0, block) for block in range(2)], [(1, block) for block in range(4)]
-PARTS = [EMBED, LARGE_EMBED, *SMALL, *LARGE, UP1, UP2, DOWN1, 'rest']
+PARTS = [EMBED, LARGE_EMBED, POSITION, LARGE_POSITION, *SMALL, *LARGE, UP1, UP2, DOWN1, 'rest']
 # Each part a digit of its own: no two sums agree by chance.
 COSTS = {part: Cost(10**index, 7 * 10**index) for index, part in enumerate(PARTS)}
 # Depths 2 and 4, tapped after blocks 1 and 3. Level 0 taps up1 on the small anchor, level 1 up2.
 USED = {
-    's[0:2]': [EMBED, *SMALL, UP1, UP2],
-    'l[0:4]': [LARGE_EMBED, *LARGE],
-    's[0:1]-l[2:4]': [EMBED, SMALL[0], UP1, *LARGE[2:]],
-    'l[0:2]-s[1:2]': [LARGE_EMBED, *LARGE[:2], DOWN1, SMALL[1], UP2],
+    's[0:2]': [EMBED, POSITION, *SMALL, UP1, UP2],
+    'l[0:4]': [LARGE_EMBED, LARGE_POSITION, *LARGE],
+    's[0:1]-l[2:4]': [EMBED, POSITION, SMALL[0], UP1, LARGE_POSITION, *LARGE[2:]],
+    'l[0:2]-s[1:2]': [LARGE_EMBED, LARGE_POSITION, *LARGE[:2], DOWN1, POSITION, SMALL[1], UP2],
 }
 
 
