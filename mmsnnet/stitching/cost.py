@@ -31,7 +31,7 @@ class Cost:
 def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
     """Parts of a plan on which what the heads read depends, as fvcore counts it.
 
-    These are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, and the heads,
+    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, and all else,
     ``'rest'``. A tap that no head reads does not count, nor does what runs after the last one that is read.
     """
     last = max(
