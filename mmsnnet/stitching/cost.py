@@ -31,8 +31,8 @@ class Cost:
 def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
     """Parts of a plan on which what the heads read depends, as fvcore counts it.
 
-    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, and all else,
-    ``'rest'``. A tap that no head reads does not count, nor does what runs after the last one that is read.
+    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, all else
+    is ``'rest'``. A tap that no head reads does not count, nor does what runs after the last one that is read.
     """
     last = max(
         index for index, step in enumerate(plan) if isinstance(step, Tap) and set(step.levels) & set(used_levels)
