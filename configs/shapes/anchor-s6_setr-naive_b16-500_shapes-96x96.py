@@ -9,7 +9,8 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         anchor=dict(
-            model='vit_tiny_patch16_224', img_size=crop_size, patch_size=8, embed_dim=32, depth=6, num_heads=2),
+            model='vit_tiny_patch16_224', img_size=crop_size, patch_size=8, weight_init='jax',
+            embed_dim=16, depth=6, num_heads=2),
         out_indices=(-1, )),
-    decode_head=dict(in_index=0, in_channels=32, channels=64, num_classes=7, norm_cfg=dict(type='GN', num_groups=8)),
+    decode_head=dict(in_index=0, in_channels=16, channels=64, num_classes=7, norm_cfg=dict(type='GN', num_groups=8)),
     auxiliary_head=None)

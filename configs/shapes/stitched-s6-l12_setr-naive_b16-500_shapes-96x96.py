@@ -8,12 +8,12 @@ crop_size = (96, 96)
 # Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
 small = 'work_dirs/anchor-s6_setr-naive_b16-500_shapes-96x96/iter_500.pth'
 large = 'work_dirs/anchor-l12_setr-naive_b16-500_shapes-96x96/iter_500.pth'
-vit = dict(model='vit_tiny_patch16_224', img_size=crop_size, patch_size=8)
+vit = dict(model='vit_tiny_patch16_224', img_size=crop_size, patch_size=8, weight_init='jax')
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         anchors=[
-            dict(vit, embed_dim=32, depth=6, num_heads=2,
+            dict(vit, embed_dim=16, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
             dict(vit, embed_dim=128, depth=12, num_heads=4,
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),
@@ -28,3 +28,5 @@ custom_hooks = [
          sampler=dict(type='ResourceConstrainedSampler', step_gflops=0.03),
          init_images=50)
 ]
+# The anchors are trained already.
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
