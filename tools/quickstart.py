@@ -88,11 +88,14 @@ def prepare_data(name: str, root: str) -> None:
 
 def train_and_test(model: Model, data_root: str) -> None:
     """Train what is not trained yet, and evaluate what is not evaluated yet."""
-    roots = [f'{part}_dataloader.dataset.data_root={data_root}' for part in ('train', 'val', 'test')]
+    options = [
+        'randomness.seed=0',
+        *(f'{part}_dataloader.dataset.data_root={data_root}' for part in ('train', 'val', 'test')),
+    ]
     if not model.checkpoint.exists():
-        run('tools/train.py', model.config, '--progress', '--resume', '--cfg-options', *roots)
+        run('tools/train.py', model.config, '--progress', '--resume', '--cfg-options', *options)
     if not model.records.exists():
-        run('tools/test.py', model.config, model.checkpoint, '--progress', '--cfg-options', *roots)
+        run('tools/test.py', model.config, model.checkpoint, '--progress', '--cfg-options', *options)
 
 
 @command

@@ -13,14 +13,14 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         anchors=[
-            dict(vit, embed_dim=16, depth=6, num_heads=2,
+            dict(vit, embed_dim=8, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
-            dict(vit, embed_dim=128, depth=12, num_heads=4,
+            dict(vit, embed_dim=192, depth=12, num_heads=3,
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),
         ],
         out_indices=(-1, )),
     decode_head=dict(
-        in_index=0, in_channels=128, channels=64, num_classes=11, norm_cfg=dict(type='GN', num_groups=8),
+        in_index=0, in_channels=192, channels=64, num_classes=11, norm_cfg=dict(type='GN', num_groups=8),
         init_cfg=dict(type='Pretrained', checkpoint=large, prefix='decode_head.')),
     auxiliary_head=None)
 custom_hooks = [
