@@ -33,8 +33,8 @@ class Record:
 
     @classmethod
     def of(cls, route: Route, cost: Cost, metrics: dict[str, float] | None = None) -> 'Record':
-        # Metrics come as NumPy scalars, which JSON does not know.
-        metrics = {name: float(value) for name, value in (metrics or {}).items()}
+        # Metrics come as NumPy scalars, which JSON does not know: single precision in the decimals it was rounded to.
+        metrics = {name: float(str(value)) for name, value in (metrics or {}).items()}
         return cls(route.id, route.name, route.kind, cost.gflops, cost.params_m, metrics)
 
 
