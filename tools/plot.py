@@ -1,4 +1,4 @@
-"""Show records: a table by rising cost, and the Pareto plot, with the anchors' own results as stars.
+"""Draw the Pareto plot of records, with the anchors' own results as stars.
 
 $ python tools/plot.py stitches.json --alone small/stitches.json large/stitches.json --out pareto.png
 """
@@ -6,7 +6,7 @@ $ python tools/plot.py stitches.json --alone small/stitches.json large/stitches.
 import argparse
 
 from mmsnnet.cli import command
-from mmsnnet.evaluation import format_table, main_metric, plot_pareto
+from mmsnnet.evaluation import main_metric, plot_pareto
 from mmsnnet.stitching import read_records
 
 
@@ -21,7 +21,6 @@ def main() -> None:
     records = read_records(args.records)
     alone = [record for path in args.alone for record in read_records(path)]
     metric = args.metric or main_metric(records)
-    print(format_table(records, metric))
     for path, record in zip(args.alone, alone, strict=False):
         print(f'  trained alone: {record.gflops:9.4g} GFLOPs  {metric} {record.metrics[metric]:.4g}  {path}')
     plot_pareto(records, metric, args.out, alone)
