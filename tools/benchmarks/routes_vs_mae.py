@@ -49,6 +49,7 @@ class MAEAnchor(nn.Module):
             norm_cfg=dict(type='LN', eps=anchor.blocks[0].norm1.eps),
         )
         self.blocks = self.mae.layers
+        self.position_module = None  # each block has relative positions of its own
         self._copy_weights(anchor)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
