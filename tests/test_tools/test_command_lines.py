@@ -1,8 +1,9 @@
 """The real command lines on a toy job."""
 
+import functools
 import importlib.util
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,8 +155,6 @@ def test_bad_input_of_a_training_is_told_in_one_line(make_config, run_tool, tmp_
 
 
 def assert_one_line(stopped: SystemExit, message: str) -> None:
-    import re
-
     assert stopped.code.startswith('error: ')
     assert '\n' not in stopped.code
     assert re.search(message, stopped.code), stopped.code
@@ -163,9 +162,10 @@ def assert_one_line(stopped: SystemExit, message: str) -> None:
 
 def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file, run_tool, tmp_path):
     config = config_file(**{'train_cfg.max_iters': 100_000, 'default_hooks.checkpoint.max_keep_ckpts': 2})
-    process = subprocess.Popen(
-        [sys.executable, ROOT / 'tools' / 'train.py', config], stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+    # Where the tests themselves run in the background, they ignore interrupts, and so would what they start.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, ROOT / 'tools' / 'train.py', config]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     last = tmp_path / 'work_dir' / 'last_checkpoint'
     deadline = time.time() + 120
     while not last.exists() and time.time() < deadline and process.poll() is None:
