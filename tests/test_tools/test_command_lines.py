@@ -165,13 +165,16 @@ def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file,
     # Where the tests themselves run in the background, they ignore interrupts, and so would what they start.
     listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, ROOT / 'tools' / 'train.py', config]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     last = tmp_path / 'work_dir' / 'last_checkpoint'
-    deadline = time.time() + 120
-    while not last.exists() and time.time() < deadline and process.poll() is None:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as process:
+        try:
+            deadline = time.time() + 120
+            while not last.exists() and time.time() < deadline and process.poll() is None:
+                time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert 'interrupted' in errors.splitlines()[-1]
     checkpoint = Path(last.read_text())
     iteration = torch.load(checkpoint, weights_only=True)['meta']['iter']
