@@ -97,3 +97,18 @@ def deit3_s_l_costs() -> CostTable:
         parts |= {(anchor, index): block for index in range(depth)}
     parts |= dict.fromkeys(all_layers(space), Cost(tokens * widths[0] * widths[1]))
     return CostTable(space, (9, 14, 19, 23), parts, used_levels=[3])
+
+
+def outputs_of_all(backbone: StitchedViT, images: Tensor) -> dict[str, tuple[Tensor, ...]]:
+    outputs = {}
+    with torch.no_grad():
+        for route in backbone.space:
+            backbone.set_route(route)
+            outputs[route.name] = backbone(images)
+    return outputs
+
+
+def assert_same_outputs(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name, outputs in first.items():
+        assert all(torch.equal(output, other) for output, other in zip(outputs, second[name], strict=True)), name

@@ -32,7 +32,8 @@ class StitchingLayer(nn.Module):
         """Tokens (B, N, in_dim) -> (B, N, out_dim)."""
         mapped = F.linear(tokens, self.weight, self.bias)
         if self.lora_rank:
-            mapped = mapped + F.linear(F.linear(tokens, self.lora_a), self.lora_b) / self.lora_rank
+            # The narrow factor is divided, not the product: one pass less over the wide tokens.
+            mapped = mapped + F.linear(F.linear(tokens, self.lora_a) / self.lora_rank, self.lora_b)
         return mapped
 
     @torch.no_grad()

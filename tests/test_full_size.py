@@ -1,0 +1,70 @@
+"""The published configs at full size, on real photographs through their own pipelines, with random weights.
+
+$ python -m pytest -m slow -s tests/test_full_size.py
+
+A config takes one to two minutes on two cores and up to 12 GiB; time and peak memory are printed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from toys import SHARED
+
+from mmsnnet.cli import forget_pretrained
+
+ROOT = Path(__file__).parents[1]
+DATA_ROOTS = {'ade20k': SHARED / 'data/ade20k_sample', 'coco_stuff10k': SHARED / 'data/coco_stuff10k_sample'}
+CONFIGS = [
+    path
+    for folder in DATA_ROOTS
+    for path in sorted((ROOT / 'configs' / folder).glob('stitched-*.py'))
+    # The same model with another learning rate.
+    if 'head-lr10' not in path.name
+]
+
+
+def on_sample(path: Path, data_root: Path) -> Config:
+    """A config that trains one iteration and evaluates the anchors' routes on one image of a sample, saving nothing."""
+    cfg = Config.fromfile(path)
+    forget_pretrained(cfg.model)
+    for anchor in cfg.model.backbone.anchors:
+        anchor.pop('init_cfg', None)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(data_root)
+        loader.num_workers, loader.persistent_workers = 0, False
+    if path.parent.name == 'ade20k':
+        # Its sample has the validation split alone.
+        cfg.train_dataloader.dataset.data_prefix = cfg.val_dataloader.dataset.data_prefix
+    cfg.val_dataloader.dataset.indices = 1
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
+    cfg.val_cfg.routes = 'anchors'
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1, save_last=False)
+    cfg.custom_hooks[0].init_images = 2
+    return cfg
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_trains_and_evaluates_one_step(path, tmp_path):
+    data_root = DATA_ROOTS[path.parent.name]
+    if not data_root.is_dir():
+        pytest.skip(f'no {data_root}: put it there, then run python -m pytest -m slow {Path(__file__).name}')
+    on_sample(path, data_root).dump(tmp_path / 'config.py')
+    command = [sys.executable, ROOT / 'tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'out']
+    start = time.perf_counter()
+    with (tmp_path / 'log').open('w') as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, (tmp_path / 'log').read_text()[-3000:]
+    print(f'\n{path.stem}: {time.perf_counter() - start:.0f} s, {usage.ru_maxrss / 2**20:.1f} GiB')
+    scalars = next((tmp_path / 'out').glob('*/vis_data/scalars.json')).read_text().splitlines()
+    step, *_, scores = map(json.loads, scalars)
+    assert step['loss'] > 0
+    assert 0 <= scores['mIoU'] <= 100

@@ -1,0 +1,122 @@
+"""Gradients, modes and options of whole backbones that only training has."""
+
+import pytest
+import torch
+from torch import nn
+from toys import (
+    FAMILIES,
+    assert_same_outputs,
+    native_images,
+    outputs_of_all,
+    toy_anchors,
+    toy_backbone,
+    toy_images,
+)
+
+from mmsnnet.models import StitchedViT
+
+# Stitching layers of every route of depths 2 and 4, out indices 1 and 3.
+LAYERS = {
+    's[0:2]': {'up.0.1', 'up.0.2'},
+    'l[0:4]': set(),
+    's[0:1]-l[2:4]': {'up.0.1'},
+    'l[0:2]-s[1:2]': {'down.0.1', 'up.0.2'},
+}
+
+
+@pytest.mark.parametrize('family', ['deit3', 'dinov3', 'beit'])
+@pytest.mark.parametrize('name', LAYERS)
+def test_a_route_s_parameters_get_gradients_and_no_others(family, name):
+    backbone = toy_backbone(family).train()
+    route = backbone.set_route(name)
+    sum(output.square().mean() for output in backbone(native_images(family))).backward()
+    prefixes = [f'anchors.{anchor}.blocks.{block}.' for anchor, *span in route.spans for block in range(*span)]
+    first = f'anchors.{route.spans[0].anchor}.'
+    for parameter_name, parameter in backbone.named_parameters():
+        is_embedding = parameter_name.startswith(first) and '.blocks.' not in parameter_name
+        is_layer = any(parameter_name.startswith(f'{layer}.') for layer in LAYERS[name])
+        is_used = is_embedding or is_layer or any(parameter_name.startswith(prefix) for prefix in prefixes)
+        if is_used and parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.any(), parameter_name
+        else:
+            assert parameter.grad is None, parameter_name
+
+
+def test_only_stitching_matrices_are_frozen():
+    backbone = toy_backbone()
+    frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
+    assert frozen == {'up.0.1.weight', 'up.0.2.weight', 'down.0.1.weight'}
+    assert all(parameter.requires_grad for parameter in toy_backbone(lora_rank=0).parameters())
+
+
+def test_frozen_anchors_do_not_train_and_stay_in_evaluation_mode():
+    backbone = toy_backbone(frozen_anchors=(1,), timm_kwargs={'drop_path_rate': 0.9}).train()
+    assert backbone.training
+    assert backbone.anchors[0].training
+    assert not any(module.training for module in backbone.anchors[1].modules())
+    backbone.set_route('s[0:1]-l[2:4]')
+    sum(output.square().mean() for output in backbone(toy_images())).backward()
+    assert all(parameter.grad is None for parameter in backbone.anchors[1].parameters())
+    # What comes before a frozen anchor trains through it.
+    assert backbone.up[0]['1'].lora_a.grad.any()
+    assert backbone.anchors[0].blocks[0].mlp.fc1.weight.grad.any()
+
+
+def test_drop_path_acts_in_training_only():
+    backbone = toy_backbone(timm_kwargs={'drop_path_rate': 0.9})
+    images = toy_images(batch=4)
+    assert_same_outputs(outputs_of_all(backbone, images), outputs_of_all(toy_backbone(), images))
+    torch.manual_seed(0)
+    trained = outputs_of_all(backbone.train(), images)
+    evaluated = outputs_of_all(backbone.eval(), images)
+    assert not any(torch.equal(trained[name][-1], evaluated[name][-1]) for name in LAYERS)
+
+
+def test_modes_change_no_weight():
+    backbone = toy_backbone()
+    weights = {key: value.clone() for key, value in backbone.state_dict().items()}
+    outputs = outputs_of_all(backbone, toy_images())
+    backbone.train().eval()
+    assert all(torch.equal(value, weights[key]) for key, value in backbone.state_dict().items())
+    assert_same_outputs(outputs_of_all(backbone, toy_images()), outputs)
+
+
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_norm_eval_keeps_batch_norms_of_anchors(norm_eval):
+    backbone = StitchedViT(toy_anchors(), norm_eval=norm_eval)
+    backbone.anchors[0].norm_pre = nn.BatchNorm1d(16)
+    assert backbone.train().anchors[0].norm_pre.training is not norm_eval
+    assert not backbone.eval().anchors[0].norm_pre.training
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_checkpointing_changes_neither_outputs_nor_gradients(name):
+    gradients = []
+    for with_cp in (False, True):
+        backbone = toy_backbone(with_cp=with_cp, timm_kwargs={'drop_path_rate': 0.3}).train()
+        backbone.set_route(name)
+        torch.manual_seed(0)
+        loss = sum(output.square().mean() for output in backbone(toy_images(batch=4)))
+        loss.backward()
+        gradients.append([loss, *(parameter.grad for parameter in backbone.parameters() if parameter.grad is not None)])
+    assert len(gradients[0]) == len(gradients[1])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_trains_in_bfloat16(family):
+    backbone = toy_backbone(family).train()
+    for route in backbone.space:
+        backbone.zero_grad()
+        backbone.set_route(route)
+        expected = backbone(native_images(family))
+        with torch.autocast('cpu', torch.bfloat16):
+            outputs = backbone(native_images(family))
+        for output, exact in zip(outputs, expected, strict=True):
+            assert (output - exact).abs().mean() < 0.05 * exact.abs().mean()
+        sum(output.float().square().mean() for output in outputs).backward()
+        gradients = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
+        assert gradients
+        assert all(gradient.isfinite().all() for gradient in gradients)
