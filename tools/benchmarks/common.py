@@ -163,16 +163,17 @@ def parse_args(description: str, repetitions: int) -> argparse.Namespace:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what it frees, as PyTorch's allocator on a GPU does.
+    """Let glibc keep what it frees below 32 MiB, its own upper bound for that, from the start and for good.
 
-    Otherwise large tensors go back to the system and are faulted in again, page by page, whenever the heap ends
-    with them: measured, up to a tenth of a pass, on either contestant by turns.
+    Otherwise tensors go back to the system and are faulted in again, page by page, whenever the heap ends
+    with them: measured, up to a tenth of a pass, on either contestant by turns. Larger ones always go back, as in
+    any program.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
-        trim_threshold, mmap_max = -1, -4
+        trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, -1)
-        mallopt(mmap_max, 0)
+        mallopt(mmap_threshold, 32 << 20)
 
 
 def compare(
