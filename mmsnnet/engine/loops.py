@@ -5,31 +5,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
+from mmsnnet.engine.batches import preprocessed_once, remaining_batches
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
-from mmsnnet.evaluation import RouteEvaluator, format_record, write_report
+from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
-from mmsnnet.stitching import Record, Route, StitchSpace, select_routes
+from mmsnnet.stitching import Record, Route, StitchSpace, read_records, select_routes, write_records
 from mmsnnet.stitching.selection import RouteSelection
 
 
 class _RoutesLoop:
-    """What both loops share. Each batch is loaded once, and every selected route runs on it.
+    """What both loops share. Each batch is read once, and every selected route runs on it, sharing what it can.
 
     Args:
         routes: ``'all'``, ``'anchors'``, a number of routes spread evenly over the cost range, or ids and names.
         main_route: whose metrics keep their plain keys and whose predictions hooks see; by default the largest anchor,
             or the dearest of the selected routes.
         input_shape: (height, width) at which costs are measured; by default that of the training images.
-        out_dir: where the report goes; by default the runner's log folder. None of it during training.
+        memory_budget_mb, route_batch: of ``SharedPrefixes``.
     """
 
     phase: str
-    writes_report: bool
 
     def __init__(
         self,
@@ -37,14 +37,16 @@ class _RoutesLoop:
         routes: RouteSelection = 'all',
         main_route: int | str | None = None,
         input_shape: Sequence[int] | None = None,
-        out_dir: str | None = None,
+        memory_budget_mb: float = 2048,
+        route_batch: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.selection = routes
         self.main_selection = main_route
         self.input_shape = input_shape
-        self.out_dir = out_dir
+        self.memory_budget_mb = memory_budget_mb
+        self.route_batch = route_batch
         self.records: list[Record] = []
         # An unknown route should stop a run before it trains, not at its first validation.
         self._select(find_backbone(self.runner.model).space, None)
@@ -55,32 +57,48 @@ class _RoutesLoop:
         Returns:
             The main route's metrics under their plain keys, then each route's under ``<route>/<key>``.
         """
-        self.backbone = find_backbone(self.runner.model)
         model = unwrapped_model(self.runner)
+        backbone = find_backbone(model)
         self.costs = measure_costs(model, self.input_shape or find_input_shape(self.runner))
-        self.routes, self.main_route = self._select(self.backbone.space, self.costs.gflops)
-        route_before, evaluator = self.backbone.route, self.evaluator
-        self.evaluator = RouteEvaluator(evaluator, self.routes, self.main_route)
+        self.routes, self.main_route = self._select(backbone.space, self.costs.gflops)
+        self.sharing = SharedPrefixes(backbone, self.routes, self.main_route, self.memory_budget_mb, self.route_batch)
+        route_before, evaluator, dataloader = backbone.route, self.evaluator, self.dataloader
+        results = self._open_results()
+        known = self._known_records()
+        self._records = {record.id: record for record in known}
+        self.evaluator = RouteEvaluator(
+            evaluator,
+            results,
+            self.main_route,
+            self._report_route,
+            {backbone.space[record.id]: record.metrics for record in known},
+        )
+        self._batches_done, self._skip = divmod(results.steps_done, len(self.routes))
+        self.dataloader = remaining_batches(dataloader, self._batches_done)
         try:
-            metrics = super().run()
-            self._report(self.evaluator.metrics)
+            with self.sharing, preprocessed_once(model):
+                metrics = super().run()
         finally:
-            self.evaluator = evaluator
-            self.backbone.set_route(route_before)
+            self.evaluator, self.dataloader = evaluator, dataloader
+            backbone.set_route(route_before)
+        self.records = [self._records[route.id] for route in self.routes] if is_main_process() else []
+        self._report()
+        results.delete()
         return metrics
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Run all routes on one batch."""
         runner: Runner = self.runner
+        idx += self._batches_done
         runner.call_hook(f'before_{self.phase}_iter', batch_idx=idx, data_batch=data_batch)
         step = getattr(runner.model, f'{self.phase}_step')
         # A model writes its predictions into the batch's own samples: the main route comes last, and its stay there.
-        for route in sorted(self.routes, key=lambda route: route == self.main_route):
-            self.backbone.set_route(route)
+        for route in self.sharing.visit(self._skip):
             with autocast(enabled=self.fp16):
                 outputs = step(data_batch)
             self.evaluator.process(route, outputs, data_batch)
+        self._skip = 0
         runner.call_hook(f'after_{self.phase}_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     def _select(self, space: StitchSpace, gflops: Sequence[float] | None) -> tuple[list[Route], Route]:
@@ -93,14 +111,20 @@ class _RoutesLoop:
         largest = space[len(space.depths) - 1]
         return routes, largest if largest in routes else max(routes, key=lambda route: gflops[route.id])
 
-    def _report(self, metrics: dict[Route, dict[str, float]]) -> None:
-        self.records = [Record.of(route, self.costs[route.id], metrics[route]) for route in self.routes]
-        for record in self.records:
+    def _open_results(self) -> RouteResults:
+        return RouteResults(self.sharing.routes, len(self.evaluator.metrics))
+
+    def _known_records(self) -> list[Record]:
+        return []
+
+    def _report_route(self, route: Route, metrics: dict[str, float], by_class: dict[str, dict[str, float]]) -> None:
+        if is_main_process():
+            record = Record.of(route, self.costs[route.id], metrics, by_class)
+            self._records[route.id] = record
             self.runner.logger.info(format_record(record))
-        if self.writes_report and is_main_process():
-            out_dir = Path(self.out_dir or self.runner.log_dir)
-            write_report(self.records, out_dir)
-            self.runner.logger.info(f'wrote {out_dir / "stitches.json"} and {out_dir / "pareto.png"}')
+
+    def _report(self) -> None:
+        pass
 
 
 @register(LOOPS)
@@ -108,12 +132,55 @@ class StitchValLoop(_RoutesLoop, ValLoop):
     """A ``ValLoop`` over routes; ``save_best='mIoU'`` means the main route's."""
 
     phase = 'val'
-    writes_report = False
 
 
 @register(LOOPS)
 class StitchTestLoop(_RoutesLoop, TestLoop):
-    """A ``TestLoop`` over routes, which also writes ``stitches.json`` and ``pareto.png``."""
+    """A ``TestLoop`` over routes, which also writes ``stitches.json`` and ``pareto.png``.
+
+    Args:
+        out_dir: where these go; by default the runner's log folder.
+        resume: go on where an interrupted test with the same ``out_dir`` stopped.
+        **kwargs: as ``StitchValLoop``'s.
+    """
 
     phase = 'test'
-    writes_report = True
+
+    def __init__(self, *args: Any, out_dir: str | None = None, resume: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.out_dir = Path(out_dir or self.runner.log_dir)
+        self.resume = resume
+
+    def _open_results(self) -> RouteResults:
+        self.provenance = describe_run(self.runner, self.input_shape or find_input_shape(self.runner))
+        run = {
+            'images': len(self.dataloader.dataset),
+            'batches on the first rank': len(self.dataloader),
+            'ranks': get_world_size(),
+            **{key: self.provenance[key] for key in ('config', 'checkpoint', 'checkpoint_sha256')},
+        }
+        return RouteResults(
+            self.sharing.routes, len(self.evaluator.metrics), self.out_dir / 'partial', run, self.resume
+        )
+
+    def _known_records(self) -> list[Record]:
+        path = self._finished_path
+        known = [read_records(path) if self.resume and is_main_process() and path.is_file() else []]
+        broadcast_object_list(known)
+        return known[0]
+
+    def _report_route(self, *args: Any) -> None:
+        super()._report_route(*args)
+        if is_main_process():
+            write_records(list(self._records.values()), self._finished_path)
+
+    def _report(self) -> None:
+        if is_main_process():
+            for record in self.records:
+                record.provenance = self.provenance
+            write_report(self.records, self.out_dir)
+            self.runner.logger.info(f'wrote {self.out_dir / "stitches.json"} and {self.out_dir / "pareto.png"}')
+
+    @property
+    def _finished_path(self) -> Path:
+        return self.out_dir / 'partial' / 'finished.json'

@@ -1,14 +1,19 @@
 """One evaluator for many routes."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
+from mmsnnet.evaluation.class_metrics import capture_class_metrics
+from mmsnnet.evaluation.route_results import RouteResults
 from mmsnnet.stitching import Route
+
+Metrics = dict[str, float]
+ClassMetrics = dict[str, dict[str, float]]
 
 
 class RouteEvaluator:
@@ -19,34 +24,47 @@ class RouteEvaluator:
 
     Args:
         evaluator: of one model.
-        routes: in the order of the report.
+        results: of all routes, perhaps with what an interrupted run has left.
         main_route: the one whose metrics keep their plain keys.
+        report: called with each route, its metrics, and those by class, as soon as they are known.
+        known: metrics that need not be computed again.
     """
 
-    def __init__(self, evaluator: Evaluator, routes: Sequence[Route], main_route: Route) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        results: RouteResults,
+        main_route: Route,
+        report: Callable[[Route, Metrics, ClassMetrics], None],
+        known: dict[Route, Metrics] | None = None,
+    ) -> None:
         self.evaluator = evaluator
+        self.results = results
         self.main_route = main_route
-        self.metrics: dict[Route, dict[str, float]] = {}
-        self._results: dict[Route, list[list]] = {route: [[] for _ in evaluator.metrics] for route in routes}
+        self.report = report
+        self.metrics: dict[Route, Metrics] = dict(known or {})
 
     def process(self, route: Route, data_samples: Sequence, data_batch: Any) -> None:
         """Add one route's predictions for a batch."""
-        self._lend(route)
+        self._lend(self.results.lists(route))
         self.evaluator.process(data_samples=data_samples, data_batch=data_batch)
+        self.results.step_done()
 
-    def evaluate(self, size: int) -> dict[str, float]:
+    def evaluate(self, size: int) -> Metrics:
         """Metrics of all routes over ``size`` images: the main route's plain, then ``<route>/<key>`` of each."""
-        with _without_tables():
-            for route in self._results:
-                self._lend(route)
-                self.metrics[route] = self.evaluator.evaluate(size)
+        for route in self.results.routes:
+            if route not in self.metrics:
+                self._lend(self.results.load(route))
+                with _without_tables(), capture_class_metrics(self.evaluator) as by_class:
+                    self.metrics[route] = self.evaluator.evaluate(size)
+                self.report(route, self.metrics[route], by_class)
         merged = dict(self.metrics[self.main_route])
-        for route, metrics in self.metrics.items():
-            merged |= {f'{route.name}/{key}': value for key, value in metrics.items()}
+        for route in self.results.routes:
+            merged |= {f'{route.name}/{key}': value for key, value in self.metrics[route].items()}
         return merged
 
-    def _lend(self, route: Route) -> None:
-        for metric, results in zip(self.evaluator.metrics, self._results[route], strict=True):
+    def _lend(self, lists: Sequence[list]) -> None:
+        for metric, results in zip(self.evaluator.metrics, lists, strict=True):
             metric.results = results
 
 

@@ -1,16 +1,25 @@
 """``StitchedViT``: one backbone that holds every route between its anchors."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmsnnet.models.anchors import Anchor, check_compatible, create_anchor
+from mmsnnet.models.anchors import Anchor, Grid, check_compatible, create_anchor
 from mmsnnet.models.stitching_layer import StitchingLayer
 from mmsnnet.models.weights import init_anchor
 from mmsnnet.registry import MODELS, register
 from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch, all_layers, make_plan
+
+
+class State(NamedTuple):
+    """How far a pass has come: tokens (B, N, C), their grid (h, w), and the output levels that have left."""
+
+    tokens: Tensor
+    grid: Grid
+    levels: tuple[Tensor | None, ...]
 
 
 class _PlainViTBackbone(BaseModule):
@@ -124,10 +133,16 @@ class StitchedViT(_PlainViTBackbone):
         Raises:
             ValueError: an image smaller than a patch.
         """
-        anchor: Anchor = self.anchors[self._route.spans[0].anchor]
-        tokens, grid = anchor.embed(images)
-        levels: list[Tensor | None] = [None] * len(self.out_indices)
-        for step in self._plan:
+        return self.advance(self.start(images, self._route.spans[0].anchor), self._plan).levels
+
+    def start(self, images: Tensor, anchor: int) -> State:
+        """Embed images (B, 3, H, W) by an anchor."""
+        return State(*self.anchors[anchor].embed(images), (None,) * len(self.out_indices))
+
+    def advance(self, state: State, steps: Plan) -> State:
+        """Where some steps of a plan lead; the state given stays as it is."""
+        tokens, grid, levels = state.tokens, state.grid, list(state.levels)
+        for step in steps:
             if isinstance(step, Run):
                 tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid)
             elif isinstance(step, Switch):
@@ -136,10 +151,11 @@ class StitchedViT(_PlainViTBackbone):
                 tapped = tokens
                 for layer in step.layers:
                     tapped = self.layer(layer)(tapped)
-                feature_map = anchor.to_map(tapped, grid)
+                # Anchors that can be stitched lay their tokens out alike.
+                feature_map = self.anchors[0].to_map(tapped, grid)
                 for level in step.levels:
                     levels[level] = feature_map
-        return tuple(levels)
+        return State(tokens, grid, tuple(levels))
 
     def layer(self, layer: Layer) -> StitchingLayer:
         """The stitching layer of a plan's step."""

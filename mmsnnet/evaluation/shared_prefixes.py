@@ -1,0 +1,215 @@
+"""Running many routes on the same images, each from where it parts from those before."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmsnnet.evaluation.tree_walk import Front, walk, walk_together
+from mmsnnet.models import StitchedViT
+from mmsnnet.models.stitched_vit import State
+from mmsnnet.stitching import Route
+from mmsnnet.stitching.prefix_tree import Node, PrefixTree
+
+Levels = tuple[Tensor, ...]
+
+
+class SharedPrefixes:
+    """Visits routes one after the other, so that none computes again what others have.
+
+    ::
+
+        with SharedPrefixes(backbone, routes) as sharing:
+            for batch in batches:
+                for route in sharing.visit():
+                    model.test_step(batch)
+
+    The model runs as ever. It may call its backbone several times, as for the windows of a large image: the n-th calls
+    of all routes belong together as long as they bring equal images.
+
+    Args:
+        backbone: whose ``forward`` is replaced within the context.
+        routes: all different.
+        last: the route to visit last; by default any.
+        memory_budget_mb: for what is kept for routes to come; too little of it costs time, never a result.
+        route_batch: how many routes may run together, as one batch where they enter the same block. It fills a GPU that
+            one image does not, and makes features differ by rounding; with 1 they are exactly each route's own.
+
+    Attributes:
+        peak_memory_mb: the most that was kept.
+    """
+
+    def __init__(
+        self,
+        backbone: StitchedViT,
+        routes: Sequence[Route],
+        last: Route | None = None,
+        memory_budget_mb: float = 2048,
+        route_batch: int = 1,
+    ) -> None:
+        if route_batch < 1:
+            raise ValueError(f'route_batch must be 1 (one route at a time) or more, got {route_batch}')
+        if memory_budget_mb < 0:
+            raise ValueError(f'memory_budget_mb must be 0 (keep nothing) or more, got {memory_budget_mb}')
+        self.backbone = backbone
+        self.memory_budget_mb = memory_budget_mb
+        self.route_batch = route_batch
+        self.peak_memory_mb = 0.0
+        self._tree = PrefixTree(backbone.space, backbone.out_indices, routes, last)
+        self._turn = {route: turn for turn, route in enumerate(self._tree.routes)}
+        # The turn after which nothing starts from a node any more: that of the first route of its last branch.
+        self._last_use = {node: self._turn[_first_route(node)] for node in self._tree.root.walk()}
+        self._calls: list[_Call] = []
+        self._next_call = 0
+        self._group: Sequence[Route] = ()
+        self._handed_out: list[tuple[Tensor, int]] = []
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """In the order of visits."""
+        return self._tree.routes
+
+    def __enter__(self) -> 'SharedPrefixes':
+        self.backbone.forward = self._forward
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.backbone.forward
+        self._calls.clear()
+
+    def visit(self, skip: int = 0) -> Iterator[Route]:
+        """Set every route once but the first ``skip``, for one batch of images."""
+        self._calls.clear()
+        self._handed_out.clear()
+        self._group = ()
+        for route in self.routes[skip:]:
+            self.backbone.set_route(route)
+            self._next_call = 0
+            if route not in self._group:
+                self._group = self._choose_group(route)
+            yield route
+            self._check_unchanged()
+        self._calls.clear()
+
+    def _choose_group(self, route: Route) -> Sequence[Route]:
+        """This route and those that run together with it, as many as the budget holds features of."""
+        turn = self._turn[route]
+        # How much a route's features take, for all its calls, is known once the first one has run.
+        if self.route_batch == 1 or not self._calls:
+            return (route,)
+        a_route_mb = sum(call.features_mb for call in self._calls)
+        left_mb = self.memory_budget_mb - self._kept_mb()
+        size = max(1, min(self.route_batch, int(left_mb / a_route_mb)))
+        return self.routes[turn : turn + size]
+
+    def _forward(self, images: Tensor) -> Levels:
+        """Stands in for the backbone's own."""
+        call = self._call(images)
+        route = self.backbone.route
+        leaf = self._tree.path(route)[-1]
+        if leaf not in call.ready:
+            self._run(call, self._group if route in self._group else (route,))
+        levels = call.ready[leaf]
+        if self._turn[route] >= self._last_use[leaf]:
+            del call.ready[leaf]
+        call.features_mb = _size_mb(levels)
+        self._handed_out += [(level, level._version) for level in levels]
+        return levels
+
+    def _check_unchanged(self) -> None:
+        """Refuse a model that overwrites features, which other routes share."""
+        changed = any(level._version != version for level, version in self._handed_out)
+        if changed and self.memory_budget_mb > 0:
+            raise ValueError(
+                'the neck or head changes its input features in place, which routes share: '
+                'make that operation out of place (e.g. ReLU(inplace=False)), or share nothing: memory_budget_mb=0'
+            )
+        self._handed_out.clear()
+
+    def _call(self, images: Tensor) -> '_Call':
+        """What is known of the images of this call, within the pass of one route."""
+        index = self._next_call
+        self._next_call += 1
+        if index == len(self._calls):
+            self._calls.append(_Call(images))
+        elif not self._calls[index].has(images):
+            self._calls[index] = _Call(images)
+        return self._calls[index]
+
+    def _run(self, call: '_Call', group: Sequence[Route]) -> None:
+        """Compute the features of some routes from what is kept, and keep what others will start from."""
+        turn = max(self._turn[route] for route in group)
+        front: Front = {}
+        for route in group:
+            path = self._tree.path(route)
+            known = max((index for index, node in enumerate(path) if node in call.states), default=-1)
+            node = path[known + 1]
+            if node not in front:
+                front[node] = call.states[path[known]] if known >= 0 else self._start(call, node)
+        for node in [node for node in call.states if self._last_use[node] <= turn]:
+            del call.states[node]
+        wanted = {node for route in group for node in self._tree.path(route)}
+        steps = walk(self.backbone, front, wanted) if len(group) == 1 else walk_together(self.backbone, front, wanted)
+        for node, state in steps:
+            if not node.children:
+                call.ready[node] = state.levels
+            elif self._last_use[node] > turn:
+                self._keep(call, node, state)
+
+    def _start(self, call: '_Call', node: Node) -> State:
+        return self.backbone.start(call.images, node.steps[0].anchor)
+
+    def _keep(self, call: '_Call', node: Node, state: State) -> None:
+        call.states[node] = state
+        kept_mb = self._kept_mb()
+        if kept_mb > self.memory_budget_mb:
+            del call.states[node]
+        else:
+            self.peak_memory_mb = max(self.peak_memory_mb, kept_mb)
+
+    def _kept_mb(self) -> float:
+        return _size_mb([tensor for call in self._calls for tensor in call.tensors()])
+
+
+@dataclass(eq=False)
+class _Call:
+    """What is known of the images of one call of the backbone.
+
+    Attributes:
+        states: by inner node, for routes to come.
+        ready: features by leaf, computed and not fetched yet.
+    """
+
+    images: Tensor
+    states: dict[Node, State] = field(default_factory=dict)
+    ready: dict[Node, Levels] = field(default_factory=dict)
+    features_mb: float = 0.0
+
+    def has(self, images: Tensor) -> bool:
+        mine = self.images
+        same_kind = (mine.shape, mine.dtype, mine.device) == (images.shape, images.dtype, images.device)
+        return same_kind and torch.equal(mine, images)
+
+    def tensors(self) -> Iterator[Tensor]:
+        for state in self.states.values():
+            yield state.tokens
+            yield from (level for level in state.levels if level is not None)
+        for levels in self.ready.values():
+            yield from levels
+
+
+def _first_route(node: Node) -> Route:
+    """The first route of a node's last branch, or the last one that ends there."""
+    if not node.children:
+        return node.routes[-1]
+    node = node.children[-1]
+    while node.children:
+        node = node.children[0]
+    return node.routes[0]
+
+
+def _size_mb(tensors: Sequence[Tensor]) -> float:
+    """MiB of some tensors; those that share memory count once."""
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(sizes.values()) / 2**20

@@ -1,0 +1,119 @@
+"""The prefix tree of plans: what routes have in common, to be computed once.
+
+Two routes that start alike share all they do until they part. Walked depth first, the tree needs the tokens of two or
+three places at a time, and does every piece of work once: 2.7 times less for the 134 routes of two anchors of depth 12
+and 24.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mmsnnet.stitching.plan import Plan, Run, Step, make_plan
+from mmsnnet.stitching.space import Route, StitchSpace
+
+
+@dataclass(eq=False)
+class Node:
+    """A place where routes part or end.
+
+    Attributes:
+        steps: what leads here from the parent; the first one of a path tells which anchor embeds the images.
+        children: in the order in which to visit them.
+        routes: that end here; several only if they differ in nothing but what comes after the last output level.
+    """
+
+    steps: Plan
+    children: 'list[Node]' = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+
+    def walk(self) -> 'Iterator[Node]':
+        """This node and all below it, depth first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+class PrefixTree:
+    """Prefix tree of the plans of some routes.
+
+    Args:
+        space: of the routes.
+        out_indices: blocks of the largest anchor whose outputs leave the backbone.
+        routes: all different.
+        last: the route to visit last; by default the order is free.
+
+    Attributes:
+        root: before any step; its children start with one anchor each.
+        routes: in the order of the walk, depth first.
+    """
+
+    def __init__(
+        self, space: StitchSpace, out_indices: Sequence[int], routes: Sequence[Route], last: Route | None = None
+    ) -> None:
+        paths = {route: list(_single_steps(make_plan(space, route, out_indices))) for route in routes}
+        self.root = Node((), _grow(paths, 0, last))
+        self._paths = dict(_paths(self.root, ()))
+        self.routes = sorted(self._paths, key=lambda route: route == last)
+
+    def path(self, route: Route) -> tuple[Node, ...]:
+        """Nodes from below the root to where a route ends."""
+        return self._paths[route]
+
+    def steps(self) -> Iterator[Step]:
+        """Every step of the tree once: what evaluating all routes together computes."""
+        for node in self.root.walk():
+            yield from node.steps
+
+
+def _single_steps(plan: Plan) -> Iterator[Step]:
+    """A plan's steps with one block a ``Run``, so that routes part anywhere."""
+    for step in plan:
+        if isinstance(step, Run):
+            yield from (Run(step.anchor, block, block + 1) for block in range(step.start, step.stop))
+        else:
+            yield step
+
+
+def _grow(paths: dict[Route, list[Step]], depth: int, last: Route | None) -> list[Node]:
+    """Children below a place that all ``paths`` reach after ``depth`` steps."""
+    groups: dict[Step, dict[Route, list[Step]]] = {}
+    for route, path in paths.items():
+        groups.setdefault(path[depth], {})[route] = path
+    # The thickest branch comes last: whatever waits meanwhile waits for little else. That of the last route even later.
+    ordered = sorted(groups.values(), key=lambda group: (last in group, len(group)))
+    return [_branch(group, depth, last) for group in ordered]
+
+
+def _branch(paths: dict[Route, list[Step]], depth: int, last: Route | None) -> Node:
+    """The node where ``paths``, which share their next step, part or end."""
+    first, *others = paths.values()
+    stop = depth
+    while stop < len(first) and all(path[stop : stop + 1] == first[stop : stop + 1] for path in others):
+        stop += 1
+    steps = tuple(_joined(first[depth:stop]))
+    # Every plan ends with the tap of its last level, so that none is the beginning of another.
+    if stop == len(first):
+        return Node(steps, routes=list(paths))
+    return Node(steps, _grow(paths, stop, last))
+
+
+def _joined(steps: Sequence[Step]) -> Iterator[Step]:
+    """Steps with blocks that follow each other in one ``Run``."""
+    run: Run | None = None
+    for step in steps:
+        if isinstance(step, Run):
+            run = Run(step.anchor, run.start if run else step.start, step.stop)
+            continue
+        if run:
+            yield run
+            run = None
+        yield step
+    if run:
+        yield run
+
+
+def _paths(node: Node, above: tuple[Node, ...]) -> Iterator[tuple[Route, tuple[Node, ...]]]:
+    for child in node.children:
+        path = (*above, child)
+        yield from ((route, path) for route in child.routes)
+        yield from _paths(child, path)
