@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
@@ -87,6 +88,9 @@ def build_model(cfg: Config) -> nn.Module:
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, of its own ``runner_type`` where it has one."""
+    if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
+        # MMEngine would choose a GPU.
+        torch.distributed.init_process_group('gloo')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -16,8 +16,6 @@ from mmengine.evaluator.metric import _to_cpu
 from mmsnnet.stitching import Route
 from mmsnnet.stitching.records import write_file
 
-FLUSH_SECONDS = 20.0
-
 
 class RouteResults:
     """Results of every metric for every route, in the order in which images came.
@@ -32,14 +30,16 @@ class RouteResults:
         folder: where chunks go; by default a temporary one.
         run: what makes results comparable (routes, images, checkpoint, ...), as JSON can tell it.
         resume: go on from the chunks in ``folder``, otherwise they are deleted.
-        flush_seconds: time after which results go to disk.
 
     Attributes:
+        flush_seconds: time after which results go to disk.
         steps_done: by this rank, in chunks and in memory.
 
     Raises:
         ValueError: the chunks to resume from are of another run.
     """
+
+    flush_seconds = 20.0
 
     def __init__(
         self,
@@ -48,11 +48,9 @@ class RouteResults:
         folder: Path | None = None,
         run: dict[str, Any] | None = None,
         resume: bool = False,
-        flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         self.routes = list(routes)
         self.num_metrics = num_metrics
-        self.flush_seconds = flush_seconds
         self.folder = folder
         self._temporary: tempfile.TemporaryDirectory | None = None
         self._open: dict[Route, list[list]] = {route: self._empty() for route in routes}

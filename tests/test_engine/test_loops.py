@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from mmengine.runner import Runner
 
+from mmsnnet.engine import StitchTestLoop
+from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import read_records
 
@@ -25,6 +27,105 @@ def test_one_pass_equals_testing_route_by_route(make_config):
         metrics = alone.test()
         for key in ('mIoU', 'aAcc', 'mAcc'):
             assert together.metrics[f'{route.name}/{key}'] == metrics[key]
+
+
+def test_windows_of_slide_inference_share_prefixes(make_config):
+    slide = dict(mode='slide', crop_size=(32, 32), stride=(16, 8))
+    test_one_pass_equals_testing_route_by_route(lambda **changes: make_config(**{'model.test_cfg': slide, **changes}))
+
+
+@pytest.mark.parametrize('setting', [{'test_cfg.route_batch': 3}, {'test_cfg.memory_budget_mb': 0}])
+def test_settings_change_no_metric(make_config, setting):
+    expected = test_runner(make_config())
+    runner = Runner.from_cfg(make_config(**setting))
+    runner.model.load_state_dict(expected.model.state_dict())
+    assert runner.test() == pytest.approx(expected.metrics, abs=0.1)
+
+
+def test_images_are_preprocessed_once(make_config, monkeypatch):
+    runner = Runner.from_cfg(make_config())
+    preprocessor = runner.model.data_preprocessor
+    batches, forward = [], type(preprocessor).forward
+    monkeypatch.setattr(type(preprocessor), 'forward', lambda *args: batches.append(1) or forward(*args))
+    runner.test()
+    assert len(batches) == 2
+
+
+@pytest.mark.parametrize('killed_at', [0, 1, 3, 4, 6, 7])
+def test_a_killed_test_resumes_to_the_same_records(make_config, monkeypatch, killed_at):
+    """Four routes on two batches: killed within a batch and between batches."""
+    monkeypatch.setattr(RouteResults, 'flush_seconds', 0)
+    cfg = make_config(**{'test_cfg.out_dir': str(Path(make_config().work_dir, 'out'))})
+    uninterrupted = test_runner(cfg)
+    expected = Path(uninterrupted.test_loop.out_dir, 'stitches.json').read_bytes()
+
+    def run(**changes) -> list[str]:
+        runner = Runner.from_cfg(make_config(**{'test_cfg.out_dir': cfg.test_cfg.out_dir, **changes}))
+        runner.model.load_state_dict(uninterrupted.model.state_dict())
+        visited = []
+        step = runner.model.test_step
+
+        def count(batch):
+            if len(visited) == changes.get('killed_at'):
+                raise KeyboardInterrupt
+            visited.append(find_backbone(runner.model).route.name)
+            return step(batch)
+
+        runner.model.test_step = count
+        try:
+            runner.test()
+        except KeyboardInterrupt:
+            Path(cfg.test_cfg.out_dir, 'stitches.json').unlink()
+        return visited
+
+    killed = run(killed_at=killed_at)
+    resumed = run(**{'test_cfg.resume': True})
+    assert (len(killed), len(resumed)) == (killed_at, 8 - killed_at)
+    assert Path(cfg.test_cfg.out_dir, 'stitches.json').read_bytes() == expected
+    assert not Path(cfg.test_cfg.out_dir, 'partial').exists()
+
+
+def test_a_test_killed_among_its_metrics_computes_only_those_left(make_config, monkeypatch):
+    out = {'test_cfg.out_dir': str(Path(make_config().work_dir, 'out'))}
+    killed = Runner.from_cfg(make_config(**out))
+    report = StitchTestLoop._report_route
+
+    def stop_after_two(loop, *args):
+        report(loop, *args)
+        if len(loop._records) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StitchTestLoop, '_report_route', stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        killed.test()
+    reported = []
+    monkeypatch.setattr(
+        StitchTestLoop, '_report_route', lambda loop, *args: reported.append(args[0]) or report(loop, *args)
+    )
+    resumed = Runner.from_cfg(make_config(**{'test_cfg.resume': True, **out}))
+    resumed.model.load_state_dict(killed.model.state_dict())
+    metrics = resumed.test()
+    assert len(reported) == 2
+    assert len(resumed.test_loop.records) == 4
+    assert metrics == test_metrics_of(make_config(), killed.model.state_dict())
+
+
+def test_metrics_of(cfg, weights) -> dict[str, float]:
+    runner = Runner.from_cfg(cfg)
+    runner.model.load_state_dict(weights)
+    return runner.test()
+
+
+test_metrics_of.__test__ = False
+
+
+def test_records_know_classes_and_where_they_come_from(make_config):
+    record = test_runner(make_config()).test_loop.records[0]
+    assert list(record.classes['IoU']) == ['ground', 'left', 'right']
+    assert sum(record.classes['IoU'].values()) / 3 == pytest.approx(record.metrics['mIoU'], abs=0.01)
+    assert record.provenance['images'] == 4
+    assert record.provenance['input_shape'] == [32, 48]
+    assert 'torch' in record.provenance['versions']
 
 
 def test_main_route_comes_first_under_plain_keys(make_config):

@@ -27,9 +27,15 @@ def expected(route, batches: int) -> list[list]:
     return [[(step, metric, torch.tensor([step])) for step in steps] for metric in range(2)]
 
 
+@pytest.fixture(autouse=True)
+def _flush_always(monkeypatch):
+    monkeypatch.setattr(RouteResults, 'flush_seconds', 0)
+
+
 @pytest.mark.parametrize('flush_seconds', [0, 1e9])
 def test_gives_back_what_it_got(tmp_path, flush_seconds):
-    results = RouteResults(ROUTES, 2, tmp_path / 'partial', RUN, flush_seconds=flush_seconds)
+    results = RouteResults(ROUTES, 2, tmp_path / 'partial', RUN)
+    results.flush_seconds = flush_seconds
     collect(results, 3)
     assert all(results.load(route) == expected(route, 3) for route in ROUTES)
     assert len(list((tmp_path / 'partial').glob('*.zip'))) == (12 if flush_seconds == 0 else 0)
@@ -38,7 +44,7 @@ def test_gives_back_what_it_got(tmp_path, flush_seconds):
 
 
 def test_without_a_folder_it_does_not_fill_the_memory():
-    results = RouteResults(ROUTES, 2, flush_seconds=0)
+    results = RouteResults(ROUTES, 2)
     collect(results, 3)
     assert not any(any(results.lists(route)) for route in ROUTES)
     assert all(results.load(route) == expected(route, 3) for route in ROUTES)
@@ -49,7 +55,7 @@ def test_without_a_folder_it_does_not_fill_the_memory():
 
 @pytest.mark.parametrize('fail_after', range(0, 12, 2))
 def test_resumes_at_the_step_that_was_not_written(tmp_path, fail_after):
-    collect(RouteResults(ROUTES, 2, tmp_path, RUN, flush_seconds=0), 3, fail_after)
+    collect(RouteResults(ROUTES, 2, tmp_path, RUN), 3, fail_after)
     resumed = RouteResults(ROUTES, 2, tmp_path, RUN, resume=True)
     assert resumed.steps_done == fail_after
     collect(resumed, 3)
@@ -57,7 +63,8 @@ def test_resumes_at_the_step_that_was_not_written(tmp_path, fail_after):
 
 
 def test_what_was_in_memory_is_done_again(tmp_path):
-    results = RouteResults(ROUTES, 2, tmp_path, RUN, flush_seconds=1e9)
+    results = RouteResults(ROUTES, 2, tmp_path, RUN)
+    results.flush_seconds = 1e9
     collect(results, 3, fail_after=3)
     results.flush()
     collect(results, 3, fail_after=7)
@@ -65,7 +72,7 @@ def test_what_was_in_memory_is_done_again(tmp_path):
 
 
 def test_a_chunk_that_was_being_written_does_not_count(tmp_path, monkeypatch):
-    results = RouteResults(ROUTES, 2, tmp_path, RUN, flush_seconds=0)
+    results = RouteResults(ROUTES, 2, tmp_path, RUN)
     collect(results, 3, fail_after=2)
 
     def full(self, *args):
@@ -78,7 +85,7 @@ def test_a_chunk_that_was_being_written_does_not_count(tmp_path, monkeypatch):
 
 
 def test_a_missing_chunk_ends_what_counts(tmp_path):
-    collect(RouteResults(ROUTES, 2, tmp_path, RUN, flush_seconds=0), 3, fail_after=6)
+    collect(RouteResults(ROUTES, 2, tmp_path, RUN), 3, fail_after=6)
     (tmp_path / 'rank0_000000003-000000004.zip').unlink()
     resumed = RouteResults(ROUTES, 2, tmp_path, RUN, resume=True)
     assert resumed.steps_done == 3
@@ -88,7 +95,7 @@ def test_a_missing_chunk_ends_what_counts(tmp_path):
 
 
 def test_without_resume_it_starts_over(tmp_path):
-    collect(RouteResults(ROUTES, 2, tmp_path, RUN, flush_seconds=0), 3, fail_after=6)
+    collect(RouteResults(ROUTES, 2, tmp_path, RUN), 3, fail_after=6)
     assert RouteResults(ROUTES, 2, tmp_path, RUN).steps_done == 0
     assert not list(tmp_path.glob('*.zip'))
 
