@@ -95,7 +95,7 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
         parts['embed', index] = Cost(embed_flops, _num_params(anchor) - _num_params(anchor.blocks) - position_params)
         flops_of: dict[tuple, int] = {}
         for block, module in enumerate(anchor.blocks):
-            shapes = _shapes(module)
+            shapes = shapes_of(module)
             if shapes not in flops_of:
                 run = lambda x, a=anchor, b=block, g=grid: a.run(x, b, b + 1, g)  # noqa: E731
                 flops_of[shapes] = count_flops(run, anchor, tokens)
@@ -103,7 +103,7 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
     flops_of = {}
     for key in all_layers(backbone.space):
         layer = backbone.layer(key)
-        shapes = _shapes(layer)
+        shapes = shapes_of(layer)
         if shapes not in flops_of:
             tokens = tokens_of[key.pair if key.direction == 'up' else key.pair + 1]
             flops_of[shapes] = count_flops(layer, layer, tokens)
@@ -160,7 +160,7 @@ def _count_attention(inputs: list, outputs: list) -> int:
     return 2 * batch * heads * queries * keys * channels
 
 
-def _shapes(module: nn.Module) -> tuple:
+def shapes_of(module: nn.Module) -> tuple:
     """What tells modules of one kind apart in cost."""
     return tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
 

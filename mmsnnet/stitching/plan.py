@@ -69,6 +69,15 @@ def make_plan(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> P
     return tuple(steps)
 
 
+def single_steps(plan: Plan) -> Iterator[Step]:
+    """A plan's steps with one block a ``Run``."""
+    for step in plan:
+        if isinstance(step, Run):
+            yield from (Run(step.anchor, block, block + 1) for block in range(step.start, step.stop))
+        else:
+            yield step
+
+
 def switch_layer(source: Span, target: Span) -> Layer:
     """The stitching layer between two spans that follow each other."""
     if source.anchor < target.anchor:

@@ -8,7 +8,7 @@ and 24.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mmsnnet.stitching.plan import Plan, Run, Step, make_plan
+from mmsnnet.stitching.plan import Plan, Run, Step, make_plan, single_steps
 from mmsnnet.stitching.space import Route, StitchSpace
 
 
@@ -50,7 +50,7 @@ class PrefixTree:
     def __init__(
         self, space: StitchSpace, out_indices: Sequence[int], routes: Sequence[Route], last: Route | None = None
     ) -> None:
-        paths = {route: list(_single_steps(make_plan(space, route, out_indices))) for route in routes}
+        paths = {route: list(single_steps(make_plan(space, route, out_indices))) for route in routes}
         self.root = Node((), _grow(paths, 0, last))
         self._paths = dict(_paths(self.root, ()))
         self.routes = sorted(self._paths, key=lambda route: route == last)
@@ -63,15 +63,6 @@ class PrefixTree:
         """Every step of the tree once: what evaluating all routes together computes."""
         for node in self.root.walk():
             yield from node.steps
-
-
-def _single_steps(plan: Plan) -> Iterator[Step]:
-    """A plan's steps with one block a ``Run``, so that routes part anywhere."""
-    for step in plan:
-        if isinstance(step, Run):
-            yield from (Run(step.anchor, block, block + 1) for block in range(step.start, step.stop))
-        else:
-            yield step
 
 
 def _grow(paths: dict[Route, list[Step]], depth: int, last: Route | None) -> list[Node]:

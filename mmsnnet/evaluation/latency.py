@@ -1,0 +1,222 @@
+"""How long routes take, and how much memory: measured pass by pass, or estimated from the times of their blocks."""
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmsnnet.evaluation.peak_memory import peak_memory
+from mmsnnet.models import StitchedViT, find_backbone
+from mmsnnet.models.costs import shapes_of
+from mmsnnet.stitching import Route, Run, Switch, make_plan
+from mmsnnet.stitching.plan import Step, single_steps
+
+Samples = dict[Route, list[float]]
+Part = Hashable
+
+
+@dataclass(frozen=True)
+class LatencySetting:
+    """How to time.
+
+    Attributes:
+        input_shape: (height, width).
+        batch_size: images a pass; times are for one image.
+        dtype: of automatic mixed precision; float32 for none.
+        warmup, repetitions: passes of each route before those that are timed, and those.
+    """
+
+    input_shape: tuple[int, int]
+    batch_size: int = 1
+    dtype: torch.dtype = torch.float32
+    warmup: int = 1
+    repetitions: int = 5
+
+    def images(self, device: torch.device) -> Tensor:
+        """Random images (B, 3, H, W): times do not depend on what they show."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.batch_size, 3, *self.input_shape, generator=generator).to(device)
+
+
+class LatencyBench:
+    """Times the routes of a model in evaluation mode: backbone and heads, without loading, resizing and decoding.
+
+    Args:
+        model: an MMEngine model with a ``StitchedViT``, or a ``StitchedViT``.
+        setting: how.
+    """
+
+    def __init__(self, model: nn.Module, setting: LatencySetting) -> None:
+        self.model = model
+        self.backbone = find_backbone(model)
+        self.setting = setting
+        self.device = next(model.parameters()).device
+        self.images = setting.images(self.device)
+
+    def measure(
+        self, routes: Sequence[Route], known: Samples | None = None, save: Callable[[Samples], None] | None = None
+    ) -> Samples:
+        """Milliseconds an image takes, ``repetitions`` times each route, by turns so that drift hits all alike.
+
+        Args:
+            known: samples of an interrupted measurement, to be completed.
+            save: called after each sample with all of them.
+        """
+        samples = {route: list((known or {}).get(route, [])) for route in routes}
+        with self._ready():
+            for turn in range(self.setting.repetitions):
+                for route in routes:
+                    if len(samples[route]) > turn:
+                        continue
+                    self.backbone.set_route(route)
+                    # Also in later turns, after another route, the first pass is not like the second.
+                    for _ in range(self.setting.warmup if turn == 0 else 0):
+                        self._run()
+                    samples[route].append(self._time(self._run))
+                    if save:
+                        save(samples)
+        return samples
+
+    def estimate(self, routes: Sequence[Route]) -> dict[Route, float]:
+        """Milliseconds an image takes by the sum of what a route's blocks and layers take.
+
+        Times the parts of the anchors and of as few stitches as have every kind of stitching layer.
+        """
+        with self._ready():
+            parts = self._time_parts()
+        return {route: sum(parts[part] for part in self._parts(route)) for route in routes}
+
+    def peak_activations_mb(self, route: Route) -> float:
+        """The most MiB that a route's pass takes beyond the images and the model."""
+        with self._ready():
+            self.backbone.set_route(route)
+            self._run()
+            return peak_memory(self._run, self.device) / 2**20
+
+    def _run(self) -> Any:
+        if self.model is self.backbone:
+            return self.backbone(self.images)
+        return self.model(self.images, mode='tensor')
+
+    def _time(self, run: Callable[[], Any]) -> float:
+        """Milliseconds per image."""
+        marks = _Marks(self.device)
+        marks.set()
+        run()
+        marks.set()
+        return marks.milliseconds()[0] / self.setting.batch_size
+
+    def _time_parts(self) -> dict[Part, float]:
+        """Median milliseconds per image of each kind of part of the covering routes' passes."""
+        samples: dict[Part, list[float]] = {}
+        for turn in range(self.setting.warmup + self.setting.repetitions):
+            for route in self._covering_routes():
+                for part, milliseconds in self._time_route_by_parts(route):
+                    if turn >= self.setting.warmup:
+                        samples.setdefault(part, []).append(milliseconds / self.setting.batch_size)
+        return {part: median(values) for part, values in samples.items()}
+
+    def _time_route_by_parts(self, route: Route) -> list[tuple[Part, float]]:
+        """(part, milliseconds) of one pass."""
+        marks, backbone = _Marks(self.device), self.backbone
+        marks.set()
+        state = backbone.start(self.images, route.spans[0].anchor)
+        marks.set()
+        for step in self._steps(route):
+            state = backbone.advance(state, (step,))
+            marks.set()
+        with _fixed_output(backbone, state.levels):
+            self._run()
+        marks.set()
+        return list(zip(self._parts(route), marks.milliseconds(), strict=True))
+
+    def _parts(self, route: Route) -> list[Part]:
+        """Kinds of the parts of a route: embedding, its steps one block at a time, heads."""
+        return [('embed', route.spans[0].anchor), *(self._kind(step) for step in self._steps(route)), 'rest']
+
+    def _steps(self, route: Route) -> list[Step]:
+        return list(single_steps(make_plan(self.backbone.space, route, self.backbone.out_indices)))
+
+    def _kind(self, step: Step) -> Part:
+        """What steps of equal time have in common."""
+        if isinstance(step, Run):
+            return step.anchor, shapes_of(self.backbone.anchors[step.anchor].blocks[step.start])
+        if isinstance(step, Switch):
+            return step.layer[:2]
+        return len(step.levels), tuple(layer[:2] for layer in step.layers)
+
+    def _covering_routes(self) -> list[Route]:
+        """The anchors, and the first stitch with each kind of part that no route before has."""
+        covered: set = set()
+        covering = []
+        for route in self.backbone.space:
+            kinds = set(self._parts(route))
+            if not kinds <= covered:
+                covering.append(route)
+                covered |= kinds
+        return covering
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """The model in evaluation mode under the setting's precision, and as it was before afterwards."""
+        route, was_training = self.backbone.route, self.model.training
+        self.model.eval()
+        mixed = torch.autocast(self.device.type, self.setting.dtype, enabled=self.setting.dtype != torch.float32)
+        try:
+            with torch.no_grad(), mixed:
+                yield
+        finally:
+            self.model.train(was_training)
+            self.backbone.set_route(route)
+
+
+class _Marks:
+    """Points in time, on the device's own clock where it has one: there nothing waits for them to pass."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._marks: list[Any] = []
+
+    def set(self) -> None:
+        if self.device.type != 'cuda':
+            self._marks.append(time.perf_counter())
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._marks.append(event)
+
+    def milliseconds(self) -> list[float]:
+        """Between each mark and the next."""
+        pairs = list(zip(self._marks, self._marks[1:], strict=False))
+        if self.device.type != 'cuda':
+            return [(second - first) * 1e3 for first, second in pairs]
+        torch.cuda.synchronize(self.device)
+        return [first.elapsed_time(second) for first, second in pairs]
+
+
+@contextmanager
+def _fixed_output(backbone: StitchedViT, levels: tuple[Tensor, ...]) -> Iterator[None]:
+    """Let the backbone return ``levels`` at once: what then takes time is the rest of the model."""
+    backbone.forward = lambda images: levels
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
+def compile_blocks(backbone: StitchedViT) -> None:
+    """Compile every block and stitching layer in place, so that all routes are made of a few compiled kinds of parts.
+
+    A whole route compiled would be another graph for each of them.
+    """
+    for anchor in backbone.anchors:
+        for block in anchor.blocks:
+            block.compile()
+    for layers in (*backbone.up, *backbone.down):
+        for layer in layers.values():
+            layer.compile()
