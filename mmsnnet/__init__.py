@@ -10,6 +10,7 @@ from mmsnnet import compat
 compat.install()
 
 from mmsnnet import engine, models  # noqa: E402
+from mmsnnet.stitching import BudgetController, read_records, select  # noqa: E402
 
-__all__ = ['engine', 'models']
+__all__ = ['BudgetController', 'engine', 'models', 'read_records', 'select']
 __version__ = '0.1.0'

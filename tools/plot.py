@@ -6,8 +6,8 @@ $ python tools/plot.py stitches.json --alone small/stitches.json large/stitches.
 import argparse
 
 from mmsnnet.cli import command
-from mmsnnet.evaluation import main_metric, plot_pareto
-from mmsnnet.stitching import read_records
+from mmsnnet.evaluation import plot_pareto
+from mmsnnet.stitching import main_metric, read_records
 
 
 @command

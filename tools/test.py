@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 
 from mmsnnet.cli import build_runner, check_file, command, forget_pretrained, load_runner_config, runner_parser
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
-from mmsnnet.evaluation import format_table, main_metric
+from mmsnnet.evaluation import format_table
 from mmsnnet.models import measure_cost
-from mmsnnet.stitching import Record, Route, write_records
+from mmsnnet.stitching import Record, Route, main_metric, write_records
 
 
 def parse_args() -> argparse.Namespace:

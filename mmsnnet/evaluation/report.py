@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsnnet.stitching import Record, pareto_front, write_records
+from mmsnnet.stitching import Record, front_records, main_metric, write_records
 
 # One colour per kind, of a palette that colour-blind readers can tell apart (Okabe and Ito).
 KIND_COLOURS = {'anchor': '#000000', 'SL': '#0072B2', 'LS': '#E69F00', 'LSL': '#009E73', 'SLS': '#CC79A7'}
@@ -19,19 +19,6 @@ def write_report(records: Sequence[Record], out_dir: str | os.PathLike, metric: 
         plot_pareto(records, metric, out_dir / 'pareto.png')
 
 
-def main_metric(records: Sequence[Record]) -> str | None:
-    """The metric to rank by: mIoU or a box AP where there is one, else the first."""
-    names = [name for record in records[:1] for name in record.metrics]
-    preferred = [name for name in names if name == 'mIoU' or name.endswith('bbox_mAP')]
-    return next(iter(preferred + names), None)
-
-
-def front_ids(records: Sequence[Record], metric: str) -> list[int]:
-    """Route ids on the Pareto front of GFLOPs and ``metric``, by rising cost."""
-    front = pareto_front([record.gflops for record in records], [record.metrics[metric] for record in records])
-    return [records[index].id for index in front]
-
-
 def format_record(record: Record) -> str:
     """One line: id, name, kind, cost, metrics."""
     metrics = '  '.join(f'{name} {value:.4g}' for name, value in record.metrics.items())
@@ -43,7 +30,7 @@ def format_record(record: Record) -> str:
 
 def format_table(records: Sequence[Record], metric: str | None = None) -> str:
     """All records by rising cost, those on the front of ``metric`` marked with a star."""
-    front = set(front_ids(records, metric)) if metric else set()
+    front = {record.id for record in front_records(records, metric)} if metric else set()
     lines = [
         f'{"*" if record.id in front else " "} {format_record(record)}'
         for record in sorted(records, key=lambda record: (record.gflops, record.id))
@@ -66,8 +53,7 @@ def plot_pareto(
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
-    by_id = {record.id: record for record in records}
-    front = [by_id[id_] for id_ in front_ids(records, metric)]
+    front = front_records(records, metric)
     axes.plot([r.gflops for r in front], [r.metrics[metric] for r in front], color='#999999', zorder=1, label='front')
     for kind, colour in KIND_COLOURS.items():
         of_kind = [record for record in records if record.kind == kind]

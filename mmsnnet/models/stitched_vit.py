@@ -11,7 +11,19 @@ from mmsnnet.models.anchors import Anchor, Grid, check_compatible, create_anchor
 from mmsnnet.models.stitching_layer import StitchingLayer
 from mmsnnet.models.weights import init_anchor
 from mmsnnet.registry import MODELS, register
-from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch, all_layers, make_plan
+from mmsnnet.stitching import (
+    BudgetTable,
+    Layer,
+    Plan,
+    Record,
+    Route,
+    Run,
+    StitchSpace,
+    Switch,
+    all_layers,
+    make_plan,
+    route_of,
+)
 
 
 class State(NamedTuple):
@@ -101,6 +113,7 @@ class StitchedViT(_PlainViTBackbone):
         self.out_indices = check_out_indices(out_indices, self.anchors[-1].depth)
         self.up, self.down = nn.ModuleList(), nn.ModuleList()
         self._add_stitching_layers(lora_rank)
+        self._budgets: BudgetTable | None = None
         self._plans = [make_plan(self.space, route, self.out_indices) for route in self.space]
         self.set_route(len(self.anchors) - 1)
         self.frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
@@ -126,6 +139,28 @@ class StitchedViT(_PlainViTBackbone):
         self._route = self.space.find(route)
         self._plan = self._plans[self._route.id]
         return self._route
+
+    def use(self, records: Sequence[Record], metric: str | None = None) -> None:
+        """Let ``set_budget`` choose by these records of this model, ranked by ``metric`` (mIoU or a box AP).
+
+        Raises:
+            ValueError: a record of another space.
+        """
+        for record in records:
+            route_of(self.space, record)
+        self._budgets = BudgetTable(records, metric)
+
+    def set_budget(self, **budgets: float) -> Route:
+        """Set the best route that costs at most so many ``gflops``, ``latency_ms``, ``memory_mb`` or ``params_m``.
+
+        Takes microseconds. Returns the route.
+
+        Raises:
+            ValueError: no records to choose by, or none within the budget; the nearest one is named.
+        """
+        if self._budgets is None:
+            raise ValueError('no records to choose by: call use(read_records("stitches.json")) first')
+        return self.set_route(self._budgets.best(**budgets).id)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up, C = ``out_channels``.

@@ -1,14 +1,17 @@
 """Stitch spaces, costs, samplers and records in pure Python."""
 
+from mmsnnet.stitching.budgets import BudgetController, BudgetTable, select
 from mmsnnet.stitching.cost import Cost, CostTable
-from mmsnnet.stitching.pareto import pareto_front
+from mmsnnet.stitching.pareto import hypervolume, pareto_front
 from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap, all_layers, make_plan
-from mmsnnet.stitching.records import Record, read_records, write_records
+from mmsnnet.stitching.records import Record, front_records, main_metric, read_records, write_records
 from mmsnnet.stitching.samplers import ResourceConstrainedSampler, UniformSampler
-from mmsnnet.stitching.selection import select_routes
+from mmsnnet.stitching.selection import route_of, select_routes
 from mmsnnet.stitching.space import Route, Span, StitchSpace
 
 __all__ = [
+    'BudgetController',
+    'BudgetTable',
     'Cost',
     'CostTable',
     'Layer',
@@ -23,9 +26,14 @@ __all__ = [
     'Tap',
     'UniformSampler',
     'all_layers',
+    'front_records',
+    'hypervolume',
+    'main_metric',
     'make_plan',
     'pareto_front',
     'read_records',
+    'route_of',
+    'select',
     'select_routes',
     'write_records',
 ]

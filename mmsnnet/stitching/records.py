@@ -1,13 +1,18 @@
 """Records: one line of a benchmark each. What plots, tables and selection read, and what evaluation writes."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mmsnnet.stitching.cost import Cost
+from mmsnnet.stitching.pareto import pareto_front
 from mmsnnet.stitching.space import Route
+
+# Fields of a record that are a cost: what a budget can be in, and a front be over.
+COSTS = ('gflops', 'latency_ms', 'memory_mb', 'params_m')
 
 
 @dataclass
@@ -18,9 +23,10 @@ class Record:
         gflops: for one image at the measured input size, by fvcore's convention.
         params_m: millions of parameters that the route needs at inference.
         metrics: as the evaluator names them; empty where nothing was evaluated.
+        latency_ms: median per image, None where not measured.
+        latency_iqr_ms: distance between the quartiles of what was measured.
+        memory_mb: parameters and peak of the activations in MiB, None where not measured.
         classes: results by class, as ``{'IoU': {'sky': 91.2, ...}}``, where the evaluator has them.
-        latency_ms: per image, None where not measured.
-        memory_mb: peak, None where not measured.
         provenance: which model, data and versions the record comes from.
     """
 
@@ -31,6 +37,7 @@ class Record:
     params_m: float
     metrics: dict[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
+    latency_iqr_ms: float | None = None
     memory_mb: float | None = None
     classes: dict[str, dict[str, float]] | None = None
     provenance: dict | None = None
@@ -48,10 +55,56 @@ class Record:
         return cls(route.id, route.name, route.kind, cost.gflops, cost.params_m, metrics, classes=classes or None)
 
 
+def main_metric(records: Sequence[Record]) -> str | None:
+    """The metric to rank by: mIoU or a box AP where there is one, else the first."""
+    names = [name for record in records[:1] for name in record.metrics]
+    preferred = [name for name in names if name == 'mIoU' or name.endswith('bbox_mAP')]
+    return next(iter(preferred + names), None)
+
+
+def front_records(records: Sequence[Record], metric: str, cost: str = 'gflops') -> list[Record]:
+    """Records on the Pareto front of a cost (see ``COSTS``) and ``metric``, by rising cost.
+
+    Raises:
+        ValueError: a record lacks the cost or the metric.
+    """
+    for record in records:
+        if getattr(record, cost) is None:
+            raise ValueError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
+        if metric not in record.metrics:
+            raise ValueError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
+    front = pareto_front([getattr(record, cost) for record in records], [record.metrics[metric] for record in records])
+    return [records[index] for index in front]
+
+
 def write_records(records: Sequence[Record], path: str | os.PathLike) -> Path:
-    """Write a JSON list of records; unmeasured fields are left out. The file is never half written."""
+    """Write a JSON list of records; unmeasured fields are left out, NaN is null. The file is never half written.
+
+    Raises:
+        OSError: the file cannot be written; what it held before is still there.
+    """
     rows = [{key: value for key, value in asdict(record).items() if value is not None} for record in records]
-    return write_file(Path(path), lambda partial: partial.write_text(json.dumps(rows, indent=1) + '\n'))
+    text = json.dumps(_without_nan(rows), indent=1, allow_nan=False) + '\n'
+    return write_file(Path(path), lambda partial: partial.write_text(text))
+
+
+def read_records(path: str | os.PathLike) -> list[Record]:
+    """Records of a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no list of records.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no records at {path}: write them with tools/test.py or tools/flops.py')
+    try:
+        records = [Record(**row) for row in json.loads(path.read_text())]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{path} is no list of records: {error}') from error
+    for record in records:
+        record.metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
+    return records
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> Path:
@@ -71,17 +124,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
         raise OSError(error.errno, f'cannot write {path}: {reason}; what was there before is unchanged') from error
 
 
-def read_records(path: str | os.PathLike) -> list[Record]:
-    """Records of a JSON file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no list of records.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no records at {path}: write them with tools/test.py or tools/flops.py')
-    try:
-        return [Record(**row) for row in json.loads(path.read_text())]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'{path} is no list of records: {error}') from error
+def _without_nan(value: object) -> object:
+    """The same with None, which JSON can tell, for NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

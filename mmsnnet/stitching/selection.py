@@ -1,7 +1,9 @@
 """Which routes to evaluate."""
 
+import re
 from collections.abc import Sequence
 
+from mmsnnet.stitching.records import Record, front_records, main_metric, read_records
 from mmsnnet.stitching.space import Route, StitchSpace
 
 RouteSelection = str | int | Sequence[int | str]
@@ -11,11 +13,13 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
     """Routes of a selection, without repeats.
 
     Args:
-        routes: ``'all'``, ``'anchors'``, a number N of routes spread evenly over the cost range, or ids and names.
+        routes: ``'all'``; ``'anchors'``; a number N of routes spread evenly over the cost range; ids and names;
+            ``'budget:LO-HI'``, those that cost LO to HI GFLOPs; or ``'front:FILE'``, the Pareto front of records.
         gflops: cost of each route, by id.
 
     Raises:
         ValueError: an unknown word, id or name; nothing selected; N below 1 or above the number of routes.
+        FileNotFoundError: no such records.
     """
     if routes == 'all':
         return list(space)
@@ -24,11 +28,51 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
     if isinstance(routes, int):
         return _spread(space, routes, gflops)
     if isinstance(routes, str):
+        word, _, argument = routes.partition(':')
+        if word == 'budget':
+            return _within(space, argument, gflops)
+        if word == 'front':
+            return _front(space, argument)
         routes = [routes]
     selected = list(dict.fromkeys(space.find(route) for route in routes))
     if not selected:
         raise ValueError("no routes selected: give 'all', 'anchors', a number of routes, or a list of ids or names")
     return selected
+
+
+def _within(space: StitchSpace, limits: str, gflops: Sequence[float]) -> list[Route]:
+    """Routes that cost LO to HI GFLOPs."""
+    number = r'(\d+(?:\.\d*)?)'
+    match = re.fullmatch(f'{number}-{number}', limits)
+    if not match:
+        raise ValueError(f"a budget is two GFLOPs, 'budget:LO-HI' such as 'budget:50-120', got {limits!r}")
+    low, high = map(float, match.groups())
+    selected = [route for route in space if low <= gflops[route.id] <= high]
+    if not selected:
+        raise ValueError(
+            f'no stitch costs {low:g} to {high:g} GFLOPs: this space has {min(gflops):.4g} to {max(gflops):.4g}'
+        )
+    return selected
+
+
+def _front(space: StitchSpace, path: str) -> list[Route]:
+    """Routes on the Pareto front of records."""
+    records = read_records(path)
+    metric = main_metric(records)
+    if metric is None:
+        raise ValueError(f'{path} has no metrics, and so no front: it should come from tools/benchmark.py or test.py')
+    return [route_of(space, record) for record in front_records(records, metric)]
+
+
+def route_of(space: StitchSpace, record: Record) -> Route:
+    """The route that a record is about.
+
+    Raises:
+        ValueError: the record is of another space.
+    """
+    if record.id >= len(space) or space[record.id].name != record.name:
+        raise ValueError(f'record {record.id} {record.name!r} is not of this space: {space!r}')
+    return space[record.id]
 
 
 def _spread(space: StitchSpace, count: int, gflops: Sequence[float]) -> list[Route]:

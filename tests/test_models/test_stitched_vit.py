@@ -26,7 +26,7 @@ from toys import (
 
 from mmsnnet.models import AnchorViT, StitchedViT
 from mmsnnet.registry import MODELS
-from mmsnnet.stitching import Layer, StitchSpace
+from mmsnnet.stitching import Layer, Record, StitchSpace
 
 
 def timm_features(family: str, anchor: nn.Module, images: Tensor, blocks: list[int]) -> list[Tensor]:
@@ -175,6 +175,22 @@ def test_forward_never_changes_the_route():
             backbone.train(mode).set_route(route)
             backbone(toy_images())
             assert backbone.route is route
+
+
+def test_a_budget_sets_the_best_route_within_it():
+    backbone = toy_backbone()
+    with pytest.raises(ValueError, match='no records to choose by'):
+        backbone.set_budget(gflops=1)
+    miou = [30, 50, 40, 20]
+    records = [Record(r.id, r.name, r.kind, 10.0 + r.id, 1.0, {'mIoU': miou[r.id]}, 5.0 - r.id) for r in backbone.space]
+    backbone.use(records)
+    assert backbone.set_budget(gflops=10.5) == backbone.route == backbone.space[0]
+    assert backbone.set_budget(latency_ms=3.5).id == 2
+    with pytest.raises(ValueError, match=r'gflops <= 9; the nearest is s\[0:2\]'):
+        backbone.set_budget(gflops=9)
+    assert backbone.route.id == 2
+    with pytest.raises(ValueError, match='not of this space'):
+        toy_backbone(depths=(3, 6)).use(records)
 
 
 def test_switching_allocates_nothing():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mmsnnet.stitching import pareto_front
+from mmsnnet.stitching import hypervolume, pareto_front
 
 NAN = float('nan')
 
@@ -60,3 +60,22 @@ def test_front(costs, metrics, front):
 def test_refuses_lengths_that_differ():
     with pytest.raises(ValueError, match='2 costs and 1 metrics'):
         pareto_front([1, 2], [1])
+
+
+def test_hypervolume_is_the_mean_of_what_budgets_buy():
+    costs, metrics = [1, 2, 3, 8], [30, 20, 50, 60]
+    assert hypervolume(costs, metrics, max_cost=3) == pytest.approx((0 * 1 + 30 * 2) / 3)
+    assert hypervolume(costs, metrics, max_cost=10) == pytest.approx((30 * 2 + 50 * 5 + 60 * 2) / 10)
+    assert hypervolume(costs, metrics, min_cost=4, max_cost=6) == pytest.approx(50)
+    assert hypervolume(costs, metrics, min_cost=1, max_cost=3, min_metric=25) == pytest.approx(30)
+    assert hypervolume([5], [40], max_cost=2) == 0
+    # Budgets, tried one by one.
+    budgets = [0.001 * step for step in range(10_000)]
+    best = [max([m for c, m in zip(costs, metrics, strict=True) if c <= budget], default=0) for budget in budgets]
+    assert hypervolume(costs, metrics, max_cost=10) == pytest.approx(sum(best) / len(best), rel=1e-3)
+
+
+def test_dominated_points_add_nothing_to_the_hypervolume():
+    assert hypervolume([1, 2], [30, 20], max_cost=4) == hypervolume([1], [30], max_cost=4)
+    with pytest.raises(ValueError, match='max_cost must be above'):
+        hypervolume([1], [1], max_cost=0)

@@ -1,6 +1,6 @@
 import pytest
 
-from mmsnnet.stitching import StitchSpace, select_routes
+from mmsnnet.stitching import Record, StitchSpace, select_routes, write_records
 
 SPACE = StitchSpace.two_way((3, 6))
 # Not in order of id: the cheapest is 3, the dearest 5.
@@ -21,6 +21,8 @@ def ids(routes, gflops=GFLOPS) -> list[int]:
         ('l[0:6]', [1]),
         ('4', [4]),
         ((2,), [2]),
+        ('budget:30-55', [2, 4, 6]),
+        ('budget:80-1000', [5, 7]),
     ],
 )
 def test_selects(routes, expected):
@@ -55,8 +57,28 @@ def test_a_number_never_repeats_a_route(gflops):
         ([], "no routes selected.*'all'"),
         ('some', "unknown route 'some'"),
         ([0, 8], r'unknown route id 8.*0\.\.7'),
+        ('budget:41-54', 'no stitch costs 41 to 54 GFLOPs: this space has 10 to 100'),
+        ('budget:30', r"'budget:LO-HI' such as 'budget:50-120', got '30'"),
     ],
 )
 def test_refuses(routes, message):
     with pytest.raises(ValueError, match=message):
         ids(routes)
+
+
+def test_selects_the_front_of_records(tmp_path):
+    miou = [30, 50, 45, 20, 40, 49, 31, 60]
+    records = [Record(r.id, r.name, r.kind, GFLOPS[r.id], 1.0, {'mIoU': miou[r.id]}) for r in SPACE]
+    path = write_records(records, tmp_path / 'stitches.json')
+    assert ids(f'front:{path}') == [3, 0, 6, 2, 1, 7]
+
+
+def test_refuses_records_without_a_front(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no records at'):
+        ids(f'front:{tmp_path}/none.json')
+    path = write_records([Record(0, 's[0:3]', 'anchor', 1, 1)], tmp_path / 'flops.json')
+    with pytest.raises(ValueError, match='has no metrics, and so no front'):
+        ids(f'front:{path}')
+    path = write_records([Record(0, 's[0:12]', 'anchor', 1, 1, {'mIoU': 1})], tmp_path / 'other.json')
+    with pytest.raises(ValueError, match=r"record 0 's\[0:12\]' is not of this space"):
+        ids(f'front:{path}')

@@ -1,0 +1,193 @@
+"""Which route to run within a budget."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from math import isnan, log
+
+from mmsnnet.stitching.records import COSTS, Record, front_records, main_metric
+
+
+def select(
+    records: Sequence[Record],
+    *,
+    metric: str | None = None,
+    min_metric: float | None = None,
+    **budgets: float,
+) -> Record:
+    """The best record within all budgets, or with ``min_metric`` the cheapest one that scores as much.
+
+    ::
+
+        select(records, latency_ms=20)
+        select(records, gflops=100, memory_mb=500)
+        select(records, min_metric=45)                   # the fewest GFLOPs
+        select(records, min_metric=45, latency_ms=30)    # the fastest, if it keeps the budget
+
+    Args:
+        records: of one benchmark.
+        metric: to rank by; by default mIoU or a box AP.
+        min_metric: what the record has to score.
+        **budgets: the most it may cost in ``gflops``, ``latency_ms`` (an image), ``memory_mb``, ``params_m``.
+
+    Raises:
+        ValueError: nothing given, nothing measured, or no record fits; the nearest one is named.
+    """
+    metric = metric or main_metric(records)
+    _check(records, metric, min_metric, budgets)
+    fitting = [record for record in records if all(getattr(record, cost) <= most for cost, most in budgets.items())]
+    scored = [record for record in records if not isnan(record.metrics[metric])]
+    if min_metric is None:
+        best = max((r for r in fitting if r in scored), key=lambda r: (r.metrics[metric], -r.gflops), default=None)
+    else:
+        cost = next(iter(budgets), 'gflops')
+        enough = [record for record in fitting if record.metrics[metric] >= min_metric]
+        best = min(enough, key=lambda record: (getattr(record, cost), -record.metrics[metric]), default=None)
+    if best is None:
+        raise ValueError(_nearest(scored, metric, min_metric, budgets))
+    return best
+
+
+class BudgetTable:
+    """``select`` for one budget in a few microseconds: the fronts are found beforehand.
+
+    Args:
+        records: of one benchmark.
+        metric: to rank by; by default mIoU or a box AP.
+    """
+
+    def __init__(self, records: Sequence[Record], metric: str | None = None) -> None:
+        self.records = list(records)
+        self.metric = metric
+        self._fronts: dict[str, tuple[list[float], list[Record]]] = {}
+        for cost in COSTS:
+            if all(getattr(record, cost) is not None for record in self.records):
+                best = metric or main_metric(self.records)
+                _check(self.records, best, None, {cost: 0})
+                front = front_records(self.records, best, cost)
+                self._fronts[cost] = [getattr(record, cost) for record in front], front
+
+    def best(self, **budgets: float) -> Record:
+        """The best record within all budgets, as ``select`` finds it."""
+        (cost, most), *others = budgets.items() or [('', 0)]
+        if others or cost not in self._fronts:
+            return select(self.records, metric=self.metric, **budgets)
+        costs, front = self._fronts[cost]
+        index = bisect_right(costs, most) - 1
+        # What cannot be met, ``select`` explains.
+        return front[index] if index >= 0 else select(self.records, metric=self.metric, **budgets)
+
+
+class BudgetController:
+    """Holds a frame rate on a device whose speed changes, by moving along the front of latency and metric.
+
+    ::
+
+        controller = BudgetController(records, target_ms=40)
+        for frame in video:
+            backbone.set_route(controller.record.id)
+            ...
+            controller.update(milliseconds_of_this_frame)
+
+    A frame slower than the target tells how much slower than benchmarked the device is now, and the best route that is
+    fast enough at that speed runs next. It takes ``patience`` frames in a row that leave ``headroom`` to go back up,
+    so that a load near a limit does not make it flutter.
+
+    Args:
+        records: with ``latency_ms``.
+        target_ms: the most a frame should take.
+        metric: to rank by; by default mIoU or a box AP.
+        headroom: share of the target that a better route must leave free.
+        patience: frames before moving up.
+
+    Attributes:
+        record: the route to run next.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        target_ms: float,
+        metric: str | None = None,
+        headroom: float = 0.1,
+        patience: int = 10,
+    ) -> None:
+        if target_ms <= 0:
+            raise ValueError(f'target_ms must be above 0, got {target_ms}')
+        if not 0 <= headroom < 1:
+            raise ValueError(f'headroom is a share from 0 to below 1, got {headroom}')
+        metric = metric or main_metric(records)
+        _check(records, metric, None, {'latency_ms': target_ms})
+        self.front = front_records(records, metric, 'latency_ms')
+        self.target_ms = target_ms
+        self.headroom = headroom
+        # Each frame's log of (time taken / time benchmarked); the slowest of a window speaks for it.
+        self._slowness: deque[float] = deque(maxlen=patience)
+        self.record = self._best(0.0, target_ms)
+
+    def update(self, frame_ms: float) -> Record:
+        """Take note of how long a frame took with ``record``; returns the record to run next.
+
+        Raises:
+            ValueError: a time that is not above 0.
+        """
+        if not frame_ms > 0:
+            raise ValueError(f'frame_ms must be above 0, got {frame_ms}')
+        self._slowness.append(log(frame_ms / self.record.latency_ms))
+        if frame_ms > self.target_ms:
+            self._move(self._best(self._slowness[-1], self.target_ms))
+        elif len(self._slowness) == self._slowness.maxlen:
+            better = self._best(max(self._slowness), self.target_ms * (1 - self.headroom))
+            if better.latency_ms > self.record.latency_ms:
+                self._move(better)
+        return self.record
+
+    def _best(self, slowness: float, limit_ms: float) -> Record:
+        """The best record within a limit on a device that much slower, or the fastest one."""
+        allowed = log(limit_ms) - slowness
+        fitting = [record for record in self.front if log(record.latency_ms) <= allowed]
+        return fitting[-1] if fitting else self.front[0]
+
+    def _move(self, record: Record) -> None:
+        if record is not self.record:
+            self.record = record
+            self._slowness.clear()
+
+
+def _check(records: Sequence[Record], metric: str | None, min_metric: float | None, budgets: dict[str, float]) -> None:
+    if not records:
+        raise ValueError('no records to select from')
+    if not budgets and min_metric is None:
+        raise ValueError(f'give a budget ({", ".join(COSTS)}) or min_metric')
+    for cost in budgets:
+        if cost not in COSTS:
+            raise ValueError(f'unknown budget {cost!r}: choose from {", ".join(COSTS)}')
+    if metric is None:
+        raise ValueError('these records have no metric: write them with tools/benchmark.py or tools/test.py')
+    for record in records:
+        if metric not in record.metrics:
+            raise ValueError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
+        for cost in budgets:
+            if getattr(record, cost) is None:
+                raise ValueError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
+
+
+def _nearest(records: Sequence[Record], metric: str, min_metric: float | None, budgets: dict[str, float]) -> str:
+    """What to say where no record fits."""
+    wanted = [f'{cost} <= {most:g}' for cost, most in budgets.items()]
+    if min_metric is not None:
+        wanted.append(f'{metric} >= {min_metric:g}')
+    if not records:
+        return f'no stitch has {" and ".join(wanted)}: no record has a valid {metric}'
+
+    def excess(record: Record) -> float:
+        over = [getattr(record, cost) / most if most > 0 else float('inf') for cost, most in budgets.items()]
+        if min_metric is not None:
+            over.append(min_metric / record.metrics[metric] if record.metrics[metric] > 0 else float('inf'))
+        return max(over)
+
+    nearest = min(records, key=excess)
+    has = ', '.join(
+        [*(f'{cost} {getattr(nearest, cost):.4g}' for cost in budgets), f'{metric} {nearest.metrics[metric]:.4g}']
+    )
+    return f'no stitch has {" and ".join(wanted)}; the nearest is {nearest.name} (id {nearest.id}): {has}'
