@@ -17,8 +17,10 @@ MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 # last one that compiled mmcv 2.1.0 was published for.
 INSTALL_REQUIRES = [
     'fvcore>=0.1.5',
+    'jinja2>=3',
     'matplotlib>=3.6',
     'numpy>=1.24',
+    'plotly>=5.20',
     'timm>=1.0.15',
     'torch>=2.1',
     'torchvision>=0.16',
@@ -32,11 +34,12 @@ EXTRAS = {
     'det': [*MMENGINE, 'mmdet>=3.3,<4'],
     # From opendatalab 0.0.10 on, openxlab comes along and pins setuptools, rich, requests and tqdm to versions of 2023.
     'mim': ['openmim>=0.3.9', 'opendatalab<0.0.10', 'setuptools<82'],
+    'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.5'],
     # The tests build wheels offline: setuptools can by itself from 70.1 on.
-    'tests': ['packaging', 'pytest>=8', 'pytest-xdist>=3', 'pyyaml', 'setuptools>=70.1'],
+    'tests': ['packaging', 'pytest>=8', 'pytest-xdist>=3', 'pyyaml', 'selenium>=4.20', 'setuptools>=70.1'],
     'dev': ['ruff'],
 }
-EXTRAS['all'] = [*EXTRAS['seg'], *EXTRAS['det'], *EXTRAS['mim']]
+EXTRAS['all'] = [*EXTRAS['seg'], *EXTRAS['det'], *EXTRAS['mim'], *EXTRAS['export']]
 
 
 class BuildPy(build_py):
@@ -98,6 +101,7 @@ if __name__ == '__main__':
         license='Apache-2.0',
         keywords='stitchable networks, vision transformer, semantic segmentation, object detection',
         packages=find_packages(include=['mmsnnet', 'mmsnnet.*']),
+        package_data={'mmsnnet.evaluation': ['templates/*.html']},
         python_requires='>=3.10,<3.13',
         install_requires=INSTALL_REQUIRES,
         extras_require=EXTRAS,

@@ -79,6 +79,26 @@ def check_file(path: str, what: str) -> str:
     return path
 
 
+def add_routes_option(parser: argparse.ArgumentParser) -> None:
+    """Let a tool take a selection of routes, to be read by ``parse_routes``."""
+    parser.add_argument(
+        '--routes',
+        nargs='+',
+        metavar='ROUTE',
+        help="'all'; 'anchors'; a number N of stitches spread evenly by cost; names and ids (a single id as 'id:17'); "
+        "'budget:LO-HI' in GFLOPs; 'front:stitches.json', the Pareto front of records (default: as the config says)",
+    )
+
+
+def parse_routes(words: list[str]) -> str | int | list[str]:
+    """The route selection that the words of ``--routes`` mean."""
+    if len(words) == 1 and words[0].isdecimal():
+        return int(words[0])
+    if len(words) == 1 and (words[0] in ('all', 'anchors') or words[0].startswith(('budget:', 'front:'))):
+        return words[0]
+    return [word.removeprefix('id:') for word in words]
+
+
 def build_model(cfg: Config) -> nn.Module:
     """The model of a config, with random weights."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
@@ -89,9 +109,20 @@ def build_model(cfg: Config) -> nn.Module:
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, of its own ``runner_type`` where it has one."""
     if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
-        # MMEngine would choose a GPU.
-        torch.distributed.init_process_group('gloo')
+        _use_processors(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _use_processors(cfg: Config) -> None:
+    """Let ranks run on processors, where MMEngine by itself chooses GPUs."""
+    torch.distributed.init_process_group('gloo')
+    if not cfg.get('model_wrapper_cfg'):
+        cfg.model_wrapper_cfg = {
+            'type': 'mmengine.MMDistributedDataParallel',
+            'find_unused_parameters': cfg.get('find_unused_parameters', False),
+            'broadcast_buffers': False,
+            'device_ids': None,
+        }
 
 
 def forget_pretrained(model: ConfigDict) -> None:

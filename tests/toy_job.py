@@ -1,5 +1,6 @@
 """A toy segmentation job on MMEngine's runner: real data sets, pipelines, heads and metrics, tiny anchors."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,9 @@ def make_config(tmp_path: Path, data_root: Path) -> Callable[..., Config]:
     # The scope that the last runner set must not decide what the next one finds.
     yield make
     DefaultScope._instance_dict.clear()
+
+
+def assert_one_line(stopped: SystemExit, message: str) -> None:
+    assert stopped.code.startswith('error: ')
+    assert '\n' not in stopped.code
+    assert re.search(message, stopped.code), stopped.code

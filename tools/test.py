@@ -1,7 +1,7 @@
 """Evaluate a checkpoint: every stitch of a stitched model, or those that --routes names.
 
 $ python tools/test.py CONFIG CHECKPOINT --routes anchors
-$ python tools/test.py CONFIG CHECKPOINT --routes 's[0:3]-l[6:12]' 17
+$ python tools/test.py CONFIG CHECKPOINT --routes 's[0:3]-l[6:12]' 17 42
 
 Prints a table by rising cost, and writes stitches.json and pareto.png into the work directory.
 """
@@ -13,7 +13,16 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from mmsnnet.cli import build_runner, check_file, command, forget_pretrained, load_runner_config, runner_parser
+from mmsnnet.cli import (
+    add_routes_option,
+    build_runner,
+    check_file,
+    command,
+    forget_pretrained,
+    load_runner_config,
+    parse_routes,
+    runner_parser,
+)
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
 from mmsnnet.evaluation import format_table
 from mmsnnet.models import measure_cost
@@ -23,12 +32,7 @@ from mmsnnet.stitching import Record, Route, main_metric, write_records
 def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument(
-        '--routes',
-        nargs='+',
-        metavar='ROUTE',
-        help="'all', 'anchors', 'even N' for N spread evenly by cost, or ids and names (default: as the config says)",
-    )
+    add_routes_option(parser)
     parser.add_argument('--out', help='folder to save predictions to')
     parser.add_argument('--show-dir', help='folder to save painted images of the main route to')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
@@ -53,13 +57,6 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if args.tta:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
-
-
-def parse_routes(words: list[str]) -> str | int | list[str]:
-    """The route selection that the words of --routes mean."""
-    if len(words) == 2 and words[0] == 'even' and words[1].isdecimal():
-        return int(words[1])
-    return words[0] if words in (['all'], ['anchors']) else words
 
 
 @command

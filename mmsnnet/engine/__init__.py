@@ -3,11 +3,12 @@
 from mmsnnet.engine.checks import check_data_folders
 from mmsnnet.engine.hooks import StitchSamplingHook
 from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
-from mmsnnet.engine.progress import ProgressBarHook
+from mmsnnet.engine.progress import ProgressBarHook, RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 
 __all__ = [
     'ProgressBarHook',
+    'RoutesProgress',
     'StitchSamplingHook',
     'StitchTestLoop',
     'StitchValLoop',

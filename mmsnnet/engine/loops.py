@@ -10,11 +10,12 @@ from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmsnnet.engine.batches import preprocessed_once, remaining_batches
+from mmsnnet.engine.progress import RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
-from mmsnnet.stitching import Record, Route, StitchSpace, read_records, select_routes, write_records
+from mmsnnet.stitching import CostTable, Record, Route, StitchSpace, read_records, select_routes, write_records
 from mmsnnet.stitching.selection import RouteSelection
 
 
@@ -48,8 +49,11 @@ class _RoutesLoop:
         self.memory_budget_mb = memory_budget_mb
         self.route_batch = route_batch
         self.records: list[Record] = []
+        self.progress = RoutesProgress(self.runner.logger.info)
         # An unknown route should stop a run before it trains, not at its first validation.
-        self._select(find_backbone(self.runner.model).space, None)
+        space = find_backbone(self.runner.model).space
+        only_costs_tell = isinstance(routes, str) and routes.startswith('budget:')
+        self._select(space, self._measure_costs().gflops if only_costs_tell else range(len(space)))
 
     def run(self) -> dict[str, float]:
         """Evaluate every selected route; the route set before is set again afterwards.
@@ -59,7 +63,7 @@ class _RoutesLoop:
         """
         model = unwrapped_model(self.runner)
         backbone = find_backbone(model)
-        self.costs = measure_costs(model, self.input_shape or find_input_shape(self.runner))
+        self.costs = self._measure_costs()
         self.routes, self.main_route = self._select(backbone.space, self.costs.gflops)
         self.sharing = SharedPrefixes(backbone, self.routes, self.main_route, self.memory_budget_mb, self.route_batch)
         route_before, evaluator, dataloader = backbone.route, self.evaluator, self.dataloader
@@ -73,12 +77,17 @@ class _RoutesLoop:
             self._report_route,
             {backbone.space[record.id]: record.metrics for record in known},
         )
-        self._batches_done, self._skip = divmod(results.steps_done, len(self.routes))
+        if len(known) == len(self.routes):
+            self._batches_done, self._skip = len(dataloader), 0
+        else:
+            self._batches_done, self._skip = divmod(results.steps_done, len(self.routes))
         self.dataloader = remaining_batches(dataloader, self._batches_done)
+        self.progress.start(len(dataloader) * len(self.routes), self._batches_done * len(self.routes) + self._skip)
         try:
             with self.sharing, preprocessed_once(model):
                 metrics = super().run()
         finally:
+            self.progress.finish_steps()
             self.evaluator, self.dataloader = evaluator, dataloader
             backbone.set_route(route_before)
         self.records = [self._records[route.id] for route in self.routes] if is_main_process() else []
@@ -98,12 +107,14 @@ class _RoutesLoop:
             with autocast(enabled=self.fp16):
                 outputs = step(data_batch)
             self.evaluator.process(route, outputs, data_batch)
+            self.progress.step()
         self._skip = 0
         runner.call_hook(f'after_{self.phase}_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
-    def _select(self, space: StitchSpace, gflops: Sequence[float] | None) -> tuple[list[Route], Route]:
-        # Before costs are known, any will do to check the selection.
-        gflops = gflops if gflops is not None else list(range(len(space)))
+    def _measure_costs(self) -> CostTable:
+        return measure_costs(unwrapped_model(self.runner), self.input_shape or find_input_shape(self.runner))
+
+    def _select(self, space: StitchSpace, gflops: Sequence[float]) -> tuple[list[Route], Route]:
         routes = select_routes(space, self.selection, gflops)
         if self.main_selection is not None:
             main = space.find(self.main_selection)
@@ -121,7 +132,7 @@ class _RoutesLoop:
         if is_main_process():
             record = Record.of(route, self.costs[route.id], metrics, by_class)
             self._records[route.id] = record
-            self.runner.logger.info(format_record(record))
+            self.progress.write(format_record(record))
 
     def _report(self) -> None:
         pass
@@ -164,10 +175,21 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
         )
 
     def _known_records(self) -> list[Record]:
-        path = self._finished_path
-        known = [read_records(path) if self.resume and is_main_process() and path.is_file() else []]
-        broadcast_object_list(known)
-        return known[0]
+        """What the interrupted test has finished: some routes, or all and the report."""
+        known: list[Record] = []
+        if self.resume and is_main_process():
+            if self._finished_path.is_file():
+                known = read_records(self._finished_path)
+            elif (self.out_dir / 'stitches.json').is_file():
+                known = [r for r in read_records(self.out_dir / 'stitches.json') if self._is_of_this_run(r)]
+        message = [known]
+        broadcast_object_list(message)
+        wanted = {route.id for route in self.routes}
+        return [record for record in message[0] if record.id in wanted]
+
+    def _is_of_this_run(self, record: Record) -> bool:
+        provenance = record.provenance or {}
+        return all(provenance.get(key) == value for key, value in self.provenance.items())
 
     def _report_route(self, *args: Any) -> None:
         super()._report_route(*args)

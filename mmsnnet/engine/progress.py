@@ -1,5 +1,6 @@
-"""A progress bar for people who watch a run."""
+"""Progress bars for people who watch a run."""
 
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -8,6 +9,34 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 
 from mmsnnet.registry import HOOKS, register
+
+
+class RoutesProgress:
+    """How an evaluation of many routes tells how far it is: one line a route when its metrics are known.
+
+    Args:
+        write: takes the lines.
+        bar: also show a bar of the steps, one for each route on each batch.
+    """
+
+    def __init__(self, write: Callable[[str], None], bar: bool = False) -> None:
+        self.write = tqdm.write if bar else write
+        self._show_bar = bar
+        self._bar: tqdm | None = None
+
+    def start(self, steps: int, done: int) -> None:
+        if self._show_bar:
+            self._bar = tqdm(
+                desc='stitches x batches', total=steps, initial=done, disable=not is_main_process(), dynamic_ncols=True
+            )
+
+    def step(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def finish_steps(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 @register(HOOKS)

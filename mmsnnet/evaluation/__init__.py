@@ -1,20 +1,28 @@
 """Evaluating many routes, and showing the outcome."""
 
+from mmsnnet.evaluation.latency import DTYPES, LatencyBench, LatencySetting
+from mmsnnet.evaluation.latency_records import add_latency
+from mmsnnet.evaluation.plots import plot_pareto
 from mmsnnet.evaluation.provenance import describe_device, describe_run, versions
-from mmsnnet.evaluation.report import format_record, format_table, plot_pareto, write_report
+from mmsnnet.evaluation.report import format_record, format_table, write_full_report, write_report
 from mmsnnet.evaluation.route_evaluator import RouteEvaluator
 from mmsnnet.evaluation.route_results import RouteResults
 from mmsnnet.evaluation.shared_prefixes import SharedPrefixes
 
 __all__ = [
+    'DTYPES',
+    'LatencyBench',
+    'LatencySetting',
     'RouteEvaluator',
     'RouteResults',
     'SharedPrefixes',
+    'add_latency',
     'describe_device',
     'describe_run',
     'format_record',
     'format_table',
     'plot_pareto',
     'versions',
+    'write_full_report',
     'write_report',
 ]

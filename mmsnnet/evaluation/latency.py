@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -16,8 +16,9 @@ from mmsnnet.models.costs import shapes_of
 from mmsnnet.stitching import Route, Run, Switch, make_plan
 from mmsnnet.stitching.plan import Step, single_steps
 
-Samples = dict[Route, list[float]]
 Part = Hashable
+
+DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,34 @@ class LatencySetting:
     Attributes:
         input_shape: (height, width).
         batch_size: images a pass; times are for one image.
-        dtype: of automatic mixed precision; float32 for none.
-        warmup, repetitions: passes of each route before those that are timed, and those.
+        dtype: one of ``DTYPES``; mixed precision unless float32.
+        compiled: whether blocks are compiled first.
+        repetitions: timed passes of each route.
     """
 
     input_shape: tuple[int, int]
     batch_size: int = 1
-    dtype: torch.dtype = torch.float32
-    warmup: int = 1
+    dtype: str = 'float32'
+    compiled: bool = False
     repetitions: int = 5
 
     def images(self, device: torch.device) -> Tensor:
         """Random images (B, 3, H, W): times do not depend on what they show."""
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.batch_size, 3, *self.input_shape, generator=generator).to(device)
+
+
+@dataclass
+class Measurement:
+    """What passes of a route took.
+
+    Attributes:
+        activations_mb: the most MiB beyond the images and the model.
+        samples_ms: milliseconds an image, one a pass.
+    """
+
+    activations_mb: float
+    samples_ms: list[float] = field(default_factory=list)
 
 
 class LatencyBench:
@@ -57,30 +72,36 @@ class LatencyBench:
         self.setting = setting
         self.device = next(model.parameters()).device
         self.images = setting.images(self.device)
+        if setting.compiled:
+            _compile_blocks(self.backbone)
 
     def measure(
-        self, routes: Sequence[Route], known: Samples | None = None, save: Callable[[Samples], None] | None = None
-    ) -> Samples:
-        """Milliseconds an image takes, ``repetitions`` times each route, by turns so that drift hits all alike.
+        self,
+        routes: Sequence[Route],
+        known: dict[Route, Measurement] | None = None,
+        save: Callable[[dict[Route, Measurement]], None] | None = None,
+    ) -> dict[Route, Measurement]:
+        """Time every route ``repetitions`` times, by turns, so that drift hits all alike.
+
+        A pass that warms up precedes each route's first turn, and tells its memory.
 
         Args:
-            known: samples of an interrupted measurement, to be completed.
-            save: called after each sample with all of them.
+            known: what an interrupted call has measured.
+            save: called after each timed pass with all measurements.
         """
-        samples = {route: list((known or {}).get(route, [])) for route in routes}
+        measured = {route: (known or {}).get(route) for route in routes}
         with self._ready():
             for turn in range(self.setting.repetitions):
                 for route in routes:
-                    if len(samples[route]) > turn:
-                        continue
                     self.backbone.set_route(route)
-                    # Also in later turns, after another route, the first pass is not like the second.
-                    for _ in range(self.setting.warmup if turn == 0 else 0):
+                    if measured[route] is None:
                         self._run()
-                    samples[route].append(self._time(self._run))
-                    if save:
-                        save(samples)
-        return samples
+                        measured[route] = Measurement(peak_memory(self._run, self.device) / 2**20)
+                    if len(measured[route].samples_ms) <= turn:
+                        measured[route].samples_ms.append(self._time(self._run))
+                        if save:
+                            save(measured)
+        return measured
 
     def estimate(self, routes: Sequence[Route]) -> dict[Route, float]:
         """Milliseconds an image takes by the sum of what a route's blocks and layers take.
@@ -90,13 +111,6 @@ class LatencyBench:
         with self._ready():
             parts = self._time_parts()
         return {route: sum(parts[part] for part in self._parts(route)) for route in routes}
-
-    def peak_activations_mb(self, route: Route) -> float:
-        """The most MiB that a route's pass takes beyond the images and the model."""
-        with self._ready():
-            self.backbone.set_route(route)
-            self._run()
-            return peak_memory(self._run, self.device) / 2**20
 
     def _run(self) -> Any:
         if self.model is self.backbone:
@@ -114,10 +128,10 @@ class LatencyBench:
     def _time_parts(self) -> dict[Part, float]:
         """Median milliseconds per image of each kind of part of the covering routes' passes."""
         samples: dict[Part, list[float]] = {}
-        for turn in range(self.setting.warmup + self.setting.repetitions):
+        for turn in range(1 + self.setting.repetitions):
             for route in self._covering_routes():
                 for part, milliseconds in self._time_route_by_parts(route):
-                    if turn >= self.setting.warmup:
+                    if turn > 0:
                         samples.setdefault(part, []).append(milliseconds / self.setting.batch_size)
         return {part: median(values) for part, values in samples.items()}
 
@@ -166,7 +180,8 @@ class LatencyBench:
         """The model in evaluation mode under the setting's precision, and as it was before afterwards."""
         route, was_training = self.backbone.route, self.model.training
         self.model.eval()
-        mixed = torch.autocast(self.device.type, self.setting.dtype, enabled=self.setting.dtype != torch.float32)
+        dtype = DTYPES[self.setting.dtype]
+        mixed = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
         try:
             with torch.no_grad(), mixed:
                 yield
@@ -209,7 +224,7 @@ def _fixed_output(backbone: StitchedViT, levels: tuple[Tensor, ...]) -> Iterator
         del backbone.forward
 
 
-def compile_blocks(backbone: StitchedViT) -> None:
+def _compile_blocks(backbone: StitchedViT) -> None:
     """Compile every block and stitching layer in place, so that all routes are made of a few compiled kinds of parts.
 
     A whole route compiled would be another graph for each of them.

@@ -1,17 +1,18 @@
-"""What a reader sees of records: lines, tables, a plot."""
+"""What a reader sees of records: lines, tables, files."""
 
+import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmsnnet.evaluation.html_report import write_html
+from mmsnnet.evaluation.plots import plot_pareto
 from mmsnnet.stitching import Record, front_records, main_metric, write_records
-
-# One colour per kind, of a palette that colour-blind readers can tell apart (Okabe and Ito).
-KIND_COLOURS = {'anchor': '#000000', 'SL': '#0072B2', 'LS': '#E69F00', 'LSL': '#009E73', 'SLS': '#CC79A7'}
+from mmsnnet.stitching.records import COSTS, write_file
 
 
 def write_report(records: Sequence[Record], out_dir: str | os.PathLike, metric: str | None = None) -> None:
-    """Write ``stitches.json``, and ``pareto.png`` of ``metric`` (default: the first), into ``out_dir``."""
+    """Write ``stitches.json``, and ``pareto.png`` of ``metric`` (default: the main one), into ``out_dir``."""
     out_dir = Path(out_dir)
     write_records(records, out_dir / 'stitches.json')
     metric = metric or main_metric(records)
@@ -19,12 +20,47 @@ def write_report(records: Sequence[Record], out_dir: str | os.PathLike, metric: 
         plot_pareto(records, metric, out_dir / 'pareto.png')
 
 
+def write_full_report(
+    records: Sequence[Record],
+    out_dir: str | os.PathLike,
+    metric: str | None = None,
+    trained_alone: Sequence[Record] = (),
+) -> list[Path]:
+    """Write ``stitches.json`` and ``.csv``, ``pareto.png`` and ``.svg``, and ``report.html``; returns their paths."""
+    out_dir = Path(out_dir)
+    paths = [write_records(records, out_dir / 'stitches.json'), write_csv(records, out_dir / 'stitches.csv')]
+    metric = metric or main_metric(records)
+    if metric:
+        for name in ('pareto.png', 'pareto.svg'):
+            plot_pareto(records, metric, out_dir / name, trained_alone)
+        write_html(records, metric, out_dir / 'report.html', trained_alone)
+        paths += [out_dir / name for name in ('pareto.png', 'pareto.svg', 'report.html')]
+    return paths
+
+
+def write_csv(records: Sequence[Record], path: str | os.PathLike) -> Path:
+    """Write one line a record: id, name, kind, costs, metrics."""
+    costs = [cost for cost in COSTS if any(getattr(record, cost) is not None for record in records)]
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+
+    def write(partial: Path) -> None:
+        with partial.open('w', newline='') as file:
+            writer = csv.writer(file)
+            writer.writerow(['id', 'name', 'kind', *costs, *metrics])
+            for record in records:
+                values = [getattr(record, cost) for cost in costs] + [record.metrics.get(name) for name in metrics]
+                writer.writerow([record.id, record.name, record.kind, *values])
+
+    return write_file(Path(path), write)
+
+
 def format_record(record: Record) -> str:
     """One line: id, name, kind, cost, metrics."""
+    latency = '' if record.latency_ms is None else f'{record.latency_ms:9.4g} ms  '
     metrics = '  '.join(f'{name} {value:.4g}' for name, value in record.metrics.items())
     return (
         f'stitch {record.id:3d}  {record.name:24s} {record.kind:6s} '
-        f'{record.gflops:9.4g} GFLOPs  {record.params_m:8.4g} M params  {metrics}'
+        f'{record.gflops:9.4g} GFLOPs  {record.params_m:8.4g} M params  {latency}{metrics}'
     ).rstrip()
 
 
@@ -38,34 +74,3 @@ def format_table(records: Sequence[Record], metric: str | None = None) -> str:
     if metric:
         lines.append(f'* {len(front)} of {len(records)} stitches are on the Pareto front of GFLOPs and {metric}')
     return '\n'.join(lines)
-
-
-def plot_pareto(
-    records: Sequence[Record],
-    metric: str,
-    path: str | os.PathLike,
-    trained_alone: Sequence[Record] = (),
-) -> None:
-    """Plot ``metric`` over GFLOPs, the front as a line, kinds by colour, individually trained anchors as stars."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
-    front = front_records(records, metric)
-    axes.plot([r.gflops for r in front], [r.metrics[metric] for r in front], color='#999999', zorder=1, label='front')
-    for kind, colour in KIND_COLOURS.items():
-        of_kind = [record for record in records if record.kind == kind]
-        if of_kind:
-            x, y = [r.gflops for r in of_kind], [r.metrics[metric] for r in of_kind]
-            axes.scatter(x, y, s=90 if kind == 'anchor' else 22, color=colour, zorder=2, label=f'{kind} ({len(x)})')
-    if trained_alone:
-        x, y = [r.gflops for r in trained_alone], [r.metrics[metric] for r in trained_alone]
-        style = {'marker': '*', 's': 220, 'color': '#F0E442', 'edgecolors': 'black'}
-        axes.scatter(x, y, zorder=3, label='anchor trained alone', **style)
-    axes.set(xlabel='GFLOPs', ylabel=metric, title=f'{len(records)} stitches of one model, {len(front)} on the front')
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)

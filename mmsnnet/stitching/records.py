@@ -84,7 +84,7 @@ def write_records(records: Sequence[Record], path: str | os.PathLike) -> Path:
         OSError: the file cannot be written; what it held before is still there.
     """
     rows = [{key: value for key, value in asdict(record).items() if value is not None} for record in records]
-    text = json.dumps(_without_nan(rows), indent=1, allow_nan=False) + '\n'
+    text = json.dumps(without_nan(rows), indent=1, allow_nan=False) + '\n'
     return write_file(Path(path), lambda partial: partial.write_text(text))
 
 
@@ -124,10 +124,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
         raise OSError(error.errno, f'cannot write {path}: {reason}; what was there before is unchanged') from error
 
 
-def _without_nan(value: object) -> object:
+def without_nan(value: object) -> object:
     """The same with None, which JSON can tell, for NaN."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

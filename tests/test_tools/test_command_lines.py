@@ -1,9 +1,7 @@
 """The real command lines on a toy job."""
 
 import functools
-import importlib.util
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -12,44 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_job import assert_one_line
 
 from mmsnnet.stitching import read_records
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    """Run a tool's ``main`` in this process; a user's mistake comes as ``SystemExit`` with the one line shown."""
-
-    def run(name: str, *args) -> None:
-        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
-        module.main()
-
-    return run
-
-
-@pytest.fixture
-def config_file(make_config, tmp_path):
-    """The toy config as a file; keywords are merged into it."""
-
-    def write(**changes) -> Path:
-        path = tmp_path / 'toy.py'
-        make_config(**changes).dump(path)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def trained(config_file, run_tool) -> tuple[Path, Path]:
-    """Config and checkpoint of a toy job trained for four iterations."""
-    config = config_file()
-    run_tool('train', config)
-    return config, config.parent / 'work_dir' / 'iter_4.pth'
 
 
 def test_train_test_and_flops(trained, run_tool, tmp_path, capsys):
@@ -68,7 +33,9 @@ def test_train_test_and_flops(trained, run_tool, tmp_path, capsys):
     assert all(not cost.metrics for cost in costs)
 
 
-@pytest.mark.parametrize(('words', 'count'), [(['anchors'], 2), (['even', '3'], 3), (['2', 's[0:2]'], 2)])
+@pytest.mark.parametrize(
+    ('words', 'count'), [(['anchors'], 2), (['3'], 3), (['id:2'], 1), (['budget:0-1'], 4), (['2', 's[0:2]'], 2)]
+)
 def test_routes_option(trained, run_tool, tmp_path, words, count):
     run_tool('test', *trained, '--work-dir', tmp_path / 'out', '--routes', *words)
     assert len(read_records(tmp_path / 'out' / 'stitches.json')) == count
@@ -152,12 +119,6 @@ def test_bad_input_of_a_training_is_told_in_one_line(make_config, run_tool, tmp_
         run_tool('train', tmp_path / 'toy.py')
     assert_one_line(stopped.value, message)
     assert not list((tmp_path / 'work_dir').glob('*.pth'))
-
-
-def assert_one_line(stopped: SystemExit, message: str) -> None:
-    assert stopped.code.startswith('error: ')
-    assert '\n' not in stopped.code
-    assert re.search(message, stopped.code), stopped.code
 
 
 def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file, run_tool, tmp_path):

@@ -1,0 +1,59 @@
+"""The Pareto plot as an image."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmsnnet.stitching import Record, front_records
+from mmsnnet.stitching.records import write_file
+
+# One colour per kind, of a palette that colour-blind readers can tell apart (Okabe and Ito).
+KIND_COLOURS = {'anchor': '#000000', 'SL': '#0072B2', 'LS': '#E69F00', 'LSL': '#009E73', 'SLS': '#CC79A7'}
+COST_LABELS = {
+    'gflops': 'GFLOPs',
+    'latency_ms': 'latency (ms)',
+    'params_m': 'parameters (M)',
+    'memory_mb': 'memory (MiB)',
+}
+
+
+def plot_pareto(
+    records: Sequence[Record],
+    metric: str,
+    path: str | os.PathLike,
+    trained_alone: Sequence[Record] = (),
+    cost: str = 'gflops',
+) -> None:
+    """Plot ``metric`` over a cost, the front as a line, kinds by colour, individually trained anchors as stars.
+
+    Args:
+        path: .png, .svg or another format of matplotlib's.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    front = front_records(records, metric, cost)
+    axes.plot(*_points(front, metric, cost), color='#999999', zorder=1, label='front')
+    for kind, colour in KIND_COLOURS.items():
+        of_kind = [record for record in records if record.kind == kind]
+        if of_kind:
+            size = 90 if kind == 'anchor' else 22
+            label = f'{kind} ({len(of_kind)})'
+            axes.scatter(*_points(of_kind, metric, cost), s=size, color=colour, zorder=2, label=label)
+    if trained_alone:
+        style = {'marker': '*', 's': 220, 'color': '#F0E442', 'edgecolors': 'black'}
+        axes.scatter(*_points(trained_alone, metric, cost), zorder=3, label='anchor trained alone', **style)
+    title = f'{len(records)} stitches of one model, {len(front)} on the front'
+    axes.set(xlabel=COST_LABELS[cost], ylabel=metric, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path = Path(path)
+    write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))
+    plt.close(figure)
+
+
+def _points(records: Sequence[Record], metric: str, cost: str) -> tuple[list[float], list[float]]:
+    return [getattr(record, cost) for record in records], [record.metrics[metric] for record in records]

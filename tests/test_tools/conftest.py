@@ -1,0 +1,43 @@
+"""The command lines on a toy job."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Run a tool's ``main`` in this process; a user's mistake comes as ``SystemExit`` with the one line shown."""
+
+    def run(name: str, *args) -> None:
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
+        module.main()
+
+    return run
+
+
+@pytest.fixture
+def config_file(make_config, tmp_path):
+    """The toy config as a file; keywords are merged into it."""
+
+    def write(**changes) -> Path:
+        path = tmp_path / 'toy.py'
+        make_config(**changes).dump(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def trained(config_file, run_tool) -> tuple[Path, Path]:
+    """Config and checkpoint of a toy job trained for four iterations."""
+    config = config_file()
+    run_tool('train', config)
+    return config, config.parent / 'work_dir' / 'iter_4.pth'

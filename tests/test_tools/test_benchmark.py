@@ -1,0 +1,140 @@
+"""tools/benchmark.py on a toy job."""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_job import assert_one_line
+
+from mmsnnet.engine import StitchTestLoop
+from mmsnnet.stitching import read_records
+
+ROOT = Path(__file__).parents[2]
+FILES = {'stitches.json', 'stitches.csv', 'pareto.png', 'pareto.svg', 'report.html'}
+
+
+def test_writes_records_table_plots_and_page(trained, run_tool, tmp_path, capsys):
+    run_tool('benchmark', *trained, '--out', tmp_path / 'out', '--latency', '--repetitions', 2)
+    out = tmp_path / 'out'
+    assert {path.name for path in out.iterdir()} == FILES | {'latency.json', 'log'}
+    records = read_records(out / 'stitches.json')
+    assert len(records) == 4
+    for record in records:
+        assert record.latency_ms > 0
+        assert record.latency_iqr_ms >= 0
+        assert record.memory_mb > record.params_m * 4 * 1e6 / 2**20
+        assert record.provenance['latency']['input_shape'] == [32, 48]
+        assert len(record.provenance['checkpoint_sha256']) == 64
+    with (out / 'stitches.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row['name'] for row in rows] == [record.name for record in records]
+    assert float(rows[0]['mIoU']) == records[0].metrics['mIoU']
+    printed = capsys.readouterr().out
+    assert printed.count('GFLOPs') == 4 + 4 + 1
+    assert 'on the Pareto front' in printed
+
+
+def test_equals_the_test_tool(trained, run_tool, tmp_path):
+    run_tool('test', *trained, '--work-dir', tmp_path / 'tested')
+    run_tool('benchmark', *trained, '--out', tmp_path / 'out')
+    tested, benchmarked = (read_records(tmp_path / name / 'stitches.json') for name in ('tested', 'out'))
+    assert [record.metrics for record in tested] == [record.metrics for record in benchmarked]
+
+
+def test_estimates_latency(trained, run_tool, tmp_path):
+    run_tool('benchmark', *trained, '--out', tmp_path / 'out', '--latency', 'estimate', '--routes', 'anchors')
+    records = read_records(tmp_path / 'out' / 'stitches.json')
+    assert len(records) == 2
+    assert all(record.latency_ms > 0 and record.latency_iqr_ms is None for record in records)
+
+
+@pytest.mark.parametrize('launches', range(2))
+def test_killed_at_random_it_resumes_to_the_same_records(trained, run_tool, tmp_path, launches):
+    run_tool('benchmark', *trained, '--out', tmp_path / 'expected')
+    rng = random.Random(launches)
+    # Results are saved after each step, so that three kills still come to an end.
+    code = (
+        'import runpy, sys; from mmsnnet.evaluation import RouteResults; RouteResults.flush_seconds = 0; '
+        f'sys.argv[0] = {str(ROOT / "tools" / "benchmark.py")!r}; runpy.run_path(sys.argv[0], run_name="__main__")'
+    )
+    command = [sys.executable, '-c', code, *trained, '--out', tmp_path / 'out', '--resume']
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            wait_for_progress(process, tmp_path / 'out', rng)
+            process.kill()
+    subprocess.run(command, check=True, capture_output=True)
+    expected, resumed = ((tmp_path / name / 'stitches.json').read_bytes() for name in ('expected', 'out'))
+    assert resumed == expected
+
+
+def wait_for_progress(process: subprocess.Popen, out: Path, rng: random.Random) -> None:
+    """Wait until the process has written something that was not there, or ended."""
+    before = len(list(out.glob('partial/*')))
+    deadline = time.time() + 60
+    while len(list(out.glob('partial/*'))) <= before and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0, 0.05))
+
+
+def test_an_interrupted_measurement_goes_on(trained, run_tool, tmp_path):
+    arguments = ['benchmark', *trained, '--out', tmp_path / 'out', '--latency', '--repetitions', 3]
+    run_tool(*arguments)
+    path = tmp_path / 'out' / 'latency.json'
+    content = json.loads(path.read_text())
+    content['routes']['s[0:2]']['samples_ms'] = [1e6]
+    del content['routes']['l[0:4]']
+    path.write_text(json.dumps(content))
+    run_tool(*arguments, '--resume')
+    resumed = json.loads(path.read_text())['routes']
+    assert resumed['s[0:2]']['samples_ms'][0] == 1e6
+    assert all(len(route['samples_ms']) == 3 for route in resumed.values())
+    run_tool(*arguments)
+    assert json.loads(path.read_text())['routes']['s[0:2]']['samples_ms'][0] < 1e6
+
+
+def test_resuming_another_checkpoint_is_refused(trained, run_tool, tmp_path, monkeypatch):
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    config, checkpoint = trained
+    with monkeypatch.context() as patched:
+        patched.setattr(StitchTestLoop, '_report_route', interrupt)
+        with pytest.raises(SystemExit, match='interrupted'):
+            run_tool('benchmark', config, checkpoint, '--out', tmp_path / 'out')
+    other = checkpoint.parent / 'iter_2.pth'
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('benchmark', config, other, '--out', tmp_path / 'out', '--resume')
+    assert_one_line(stopped.value, 'checkpoint.* was .*, now it is')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--routes', 's[0:9]'], "unknown route 's\\[0:9\\]'"),
+        (['--routes', 'budget:5-6'], 'no stitch costs 5 to 6 GFLOPs: this space has 0.000'),
+        (['--routes', 'front:none.json'], 'no records at none.json'),
+        (['--route-batch', '0'], 'route_batch must be 1'),
+        (['--alone', 'none.json'], 'no records at none.json'),
+        (['--metric', 'mAP'], "no metric 'mAP'"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(trained, run_tool, tmp_path, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('benchmark', *trained, '--out', tmp_path / 'out', *arguments)
+    assert_one_line(stopped.value, message)
+
+
+def test_two_ranks_give_the_metrics_of_one(trained, run_tool, tmp_path):
+    config, checkpoint = trained
+    run_tool('benchmark', config, checkpoint, '--out', tmp_path / 'one')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '29517']
+    command += [ROOT / 'tools' / 'benchmark.py', config, checkpoint, '--out', tmp_path / 'two', '--launcher', 'pytorch']
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (read_records(tmp_path / name / 'stitches.json') for name in ('one', 'two'))
+    assert [record.metrics for record in one] == [record.metrics for record in two]
