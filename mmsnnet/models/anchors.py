@@ -1,6 +1,6 @@
 """Anchors: adapters that run timm's plain ViTs block by block. The blocks, embeddings and weights are timm's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,6 +55,19 @@ class Anchor(nn.Module):
     def position_module(self) -> nn.Module | None:
         """What gives all blocks their positions, beside the embedding."""
         return None
+
+    def strip(self, blocks: Collection[int], embeds: bool) -> None:
+        """Keep only some blocks, and what embeds images only if it does.
+
+        Blocks keep their indices, and parameters their names.
+        """
+        for index in range(self.depth):
+            if index not in blocks:
+                self.blocks[index] = nn.Identity()
+        if not embeds:
+            for name in ('patch_embed', 'cls_token', 'reg_token', 'pos_embed'):
+                setattr(self, name, None)
+            self.norm_pre = nn.Identity()
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
         """Images (B, 3, H, W), any size from one patch up -> tokens (B, N, C) and grid (h, w), N = prefix + h * w.
@@ -123,6 +136,11 @@ class EvaAnchor(Anchor):
     def position_module(self) -> nn.Module | None:
         return self.rope
 
+    def strip(self, blocks: Collection[int], embeds: bool) -> None:
+        super().strip(blocks, embeds)
+        if not blocks:
+            self.rope = None
+
     def position(self, grid: Grid) -> Tensor | None:
         return None if self.rope is None else self.rope.get_embed(shape=list(grid))
 
@@ -147,6 +165,11 @@ class BeitAnchor(Anchor):
     @property
     def position_module(self) -> nn.Module | None:
         return self.rel_pos_bias
+
+    def strip(self, blocks: Collection[int], embeds: bool) -> None:
+        super().strip(blocks, embeds)
+        if not blocks:
+            self.rel_pos_bias = None
 
     def position(self, grid: Grid) -> Tensor | None:
         return None if self.rel_pos_bias is None else self._bias(self.rel_pos_bias.relative_position_bias_table, grid)

@@ -34,8 +34,14 @@ class State(NamedTuple):
     levels: tuple[Tensor | None, ...]
 
 
-class _PlainViTBackbone(BaseModule):
-    """What backbones over anchors share: creating, loading, freezing."""
+class PlainViTBackbone(BaseModule):
+    """What backbones over anchors share: creating, loading, freezing, and running the steps of a plan.
+
+    Stitching layers, where there are any, lie in ``up`` and ``down`` by pair of anchors and boundary.
+    """
+
+    up: nn.ModuleList
+    down: nn.ModuleList
 
     def __init__(self, anchors: Sequence[dict], with_cp: bool, norm_eval: bool, init_cfg: dict | None) -> None:
         super().__init__(init_cfg)
@@ -56,7 +62,33 @@ class _PlainViTBackbone(BaseModule):
                 init_anchor(anchor, timm_args, init_cfg)
         super().init_weights()
 
-    def train(self, mode: bool = True) -> '_PlainViTBackbone':
+    def start(self, images: Tensor, anchor: int) -> State:
+        """Embed images (B, 3, H, W) by an anchor."""
+        return State(*self.anchors[anchor].embed(images), (None,) * len(self.out_indices))
+
+    def advance(self, state: State, steps: Plan) -> State:
+        """Where some steps of a plan lead; the state given stays as it is."""
+        tokens, grid, levels = state.tokens, state.grid, list(state.levels)
+        for step in steps:
+            if isinstance(step, Run):
+                tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid)
+            elif isinstance(step, Switch):
+                tokens = self.layer(step.layer)(tokens)
+            else:
+                tapped = tokens
+                for layer in step.layers:
+                    tapped = self.layer(layer)(tapped)
+                # Anchors that can be stitched lay their tokens out alike.
+                feature_map = self.anchors[0].to_map(tapped, grid)
+                for level in step.levels:
+                    levels[level] = feature_map
+        return State(tokens, grid, tuple(levels))
+
+    def layer(self, layer: Layer) -> nn.Module:
+        """The stitching layer of a plan's step."""
+        return getattr(self, layer.direction)[layer.pair][str(layer.k)]
+
+    def train(self, mode: bool = True) -> 'PlainViTBackbone':
         super().train(mode)
         if mode and self.norm_eval:
             for module in self.modules():
@@ -66,7 +98,7 @@ class _PlainViTBackbone(BaseModule):
 
 
 @register(MODELS)
-class StitchedViT(_PlainViTBackbone):
+class StitchedViT(PlainViTBackbone):
     """Stitched plain ViTs (SN-Netv2, "Stitched ViTs are Flexible Vision Backbones", ECCV 2024).
 
     ``forward`` runs the route that is set, at first the largest anchor alone; it never chooses one. The feature maps of
@@ -170,32 +202,6 @@ class StitchedViT(_PlainViTBackbone):
         """
         return self.advance(self.start(images, self._route.spans[0].anchor), self._plan).levels
 
-    def start(self, images: Tensor, anchor: int) -> State:
-        """Embed images (B, 3, H, W) by an anchor."""
-        return State(*self.anchors[anchor].embed(images), (None,) * len(self.out_indices))
-
-    def advance(self, state: State, steps: Plan) -> State:
-        """Where some steps of a plan lead; the state given stays as it is."""
-        tokens, grid, levels = state.tokens, state.grid, list(state.levels)
-        for step in steps:
-            if isinstance(step, Run):
-                tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid)
-            elif isinstance(step, Switch):
-                tokens = self.layer(step.layer)(tokens)
-            else:
-                tapped = tokens
-                for layer in step.layers:
-                    tapped = self.layer(layer)(tapped)
-                # Anchors that can be stitched lay their tokens out alike.
-                feature_map = self.anchors[0].to_map(tapped, grid)
-                for level in step.levels:
-                    levels[level] = feature_map
-        return State(tokens, grid, tuple(levels))
-
-    def layer(self, layer: Layer) -> StitchingLayer:
-        """The stitching layer of a plan's step."""
-        return getattr(self, layer.direction)[layer.pair][str(layer.k)]
-
     def train(self, mode: bool = True) -> 'StitchedViT':
         super().train(mode)
         for index in self.frozen_anchors:
@@ -213,7 +219,7 @@ class StitchedViT(_PlainViTBackbone):
 
 
 @register(MODELS)
-class AnchorViT(_PlainViTBackbone):
+class AnchorViT(PlainViTBackbone):
     """One plain timm ViT alone, with the features and options it has as an anchor: the baseline of a stitched model.
 
     Args:

@@ -42,5 +42,13 @@ class StitchingLayer(nn.Module):
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
+    @torch.no_grad()
+    def folded_weight(self) -> Tensor:
+        """W + B A / r (out_dim, in_dim): the map without the detour of its update."""
+        if not self.lora_rank:
+            return self.weight.clone()
+        update = self.lora_b.double() @ self.lora_a.double() / self.lora_rank
+        return (self.weight.double() + update).to(self.weight.dtype)
+
     def extra_repr(self) -> str:
         return f'{self.weight.shape[1]}, {self.weight.shape[0]}, lora_rank={self.lora_rank}'
