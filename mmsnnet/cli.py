@@ -12,7 +12,10 @@ import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
+
+from mmsnnet.models import find_mismatch
 
 PACKAGE = Path(__file__).parent
 
@@ -104,6 +107,22 @@ def build_model(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     forget_pretrained(cfg.model)
     return MODELS.build(cfg.model)
+
+
+def load_weights(model: nn.Module, checkpoint: str) -> dict:
+    """Load all weights of a checkpoint's model; returns the checkpoint's ``meta``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the checkpoint is of another model.
+    """
+    content = CheckpointLoader.load_checkpoint(check_file(checkpoint, 'checkpoint'), map_location='cpu')
+    weights = content.get('state_dict', content)
+    problem = find_mismatch(model.state_dict(), weights)
+    if problem:
+        raise ValueError(f'{checkpoint} is of another architecture than this config: {problem}')
+    model.load_state_dict(weights)
+    return content.get('meta', {})
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -104,6 +104,7 @@ def make_config(tmp_path: Path, data_root: Path) -> Callable[..., Config]:
                 train_dataloader=loader('train', 2, 'InfiniteSampler', flip + pack),
                 val_dataloader=loader('val', 2, 'DefaultSampler', pack),
                 test_dataloader=loader('val', 2, 'DefaultSampler', pack),
+                test_pipeline=[dict(type='LoadImageFromFile'), *pack],
                 val_evaluator=dict(type='IoUMetric'),
                 test_evaluator=dict(type='IoUMetric'),
                 optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)),

@@ -150,5 +150,12 @@ def _plain_load(load: Callable[..., dict]) -> Callable[..., dict]:
                 'set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment and run the same command again; '
                 'checkpoints written from then on need no trust.'
             ) from error
+        except RuntimeError as error:
+            if 'PytorchStreamReader' not in str(error):
+                raise
+            raise RuntimeError(
+                f'{filename} is damaged, perhaps cut short while it was written or copied: copy it again, or take an '
+                'earlier checkpoint'
+            ) from error
 
     return load_checkpoint

@@ -4,7 +4,7 @@ from mmsnnet.engine.checks import check_data_folders
 from mmsnnet.engine.hooks import StitchSamplingHook
 from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
 from mmsnnet.engine.progress import ProgressBarHook, RoutesProgress
-from mmsnnet.engine.runners import find_input_shape, unwrapped_model
+from mmsnnet.engine.runners import configured_input_shape, find_input_shape, unwrapped_model
 
 __all__ = [
     'ProgressBarHook',
@@ -13,6 +13,7 @@ __all__ = [
     'StitchTestLoop',
     'StitchValLoop',
     'check_data_folders',
+    'configured_input_shape',
     'find_input_shape',
     'unwrapped_model',
 ]

@@ -1,5 +1,6 @@
 """What hooks and loops ask of an MMEngine runner."""
 
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -17,16 +18,21 @@ def is_training(runner: Runner) -> bool:
 
 
 def find_input_shape(runner: Runner) -> tuple[int, int]:
-    """(height, width) of the images a config trains on, at which costs are measured.
+    """(height, width) of the images a runner's config trains on, at which costs are measured.
 
     Raises:
         ValueError: the config does not say.
     """
-    candidates = (
-        getattr(unwrapped_model(runner).data_preprocessor, 'size', None),
-        runner.cfg.get('crop_size'),
-    )
-    for size in candidates:
+    return configured_input_shape(unwrapped_model(runner), runner.cfg)
+
+
+def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
+    """(height, width) of the images a config trains its model on.
+
+    Raises:
+        ValueError: the config does not say.
+    """
+    for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size')):
         if size is not None:
             height, width = (size, size) if isinstance(size, int) else size
             return height, width

@@ -1,6 +1,6 @@
 """Evaluating many routes, and showing the outcome."""
 
-from mmsnnet.evaluation.latency import DTYPES, LatencyBench, LatencySetting
+from mmsnnet.evaluation.latency import DTYPES, LatencyBench, LatencySetting, time_by_turns
 from mmsnnet.evaluation.latency_records import add_latency
 from mmsnnet.evaluation.plots import plot_pareto
 from mmsnnet.evaluation.provenance import describe_device, describe_run, versions
@@ -22,6 +22,7 @@ __all__ = [
     'format_record',
     'format_table',
     'plot_pareto',
+    'time_by_turns',
     'versions',
     'write_full_report',
     'write_report',

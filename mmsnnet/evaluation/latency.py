@@ -190,6 +190,21 @@ class LatencyBench:
             self.backbone.set_route(route)
 
 
+def time_by_turns(runs: dict[str, Callable[[], Any]], device: torch.device, repetitions: int) -> dict[str, float]:
+    """Median milliseconds of some computations, timed A B C A B C ... after a turn that warms up."""
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    with torch.no_grad():
+        for turn in range(1 + repetitions):
+            for name, run in runs.items():
+                marks = _Marks(device)
+                marks.set()
+                run()
+                marks.set()
+                if turn > 0:
+                    samples[name] += marks.milliseconds()
+    return {name: median(values) for name, values in samples.items()}
+
+
 class _Marks:
     """Points in time, on the device's own clock where it has one: there nothing waits for them to pass."""
 

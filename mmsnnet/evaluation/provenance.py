@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     # The package index knows it without the build: 2.11.0+cu130.
-    found['torch'] = torch.__version__
+    found['torch'] = str(torch.__version__)
     return found
 
 

@@ -81,7 +81,9 @@ class Anchor(nn.Module):
         patches = self.patch_embed.proj(_pad_to_patches(images, self.patch_size))
         grid = (patches.shape[2], patches.shape[3])
         tokens = self.patch_embed.norm(patches.flatten(2).transpose(1, 2))
-        prefix = [token.expand(len(tokens), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        prefix = [
+            token.expand(tokens.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None
+        ]
         if self.pos_embed is None:
             return self.norm_pre(self.pos_drop(torch.cat([*prefix, tokens], dim=1))), grid
         pos_embed = resample_abs_pos_embed(

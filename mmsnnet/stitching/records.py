@@ -113,7 +113,8 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         OSError: the file cannot be written, the disk is full for instance; what ``path`` held before is still there.
     """
-    partial = path.with_name(path.name + '.partial')
+    # Its ending stays: some writers go by it.
+    partial = path.with_name(f'partial-{path.name}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

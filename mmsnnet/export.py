@@ -1,0 +1,109 @@
+"""Taking a stitch away: a slim checkpoint and config, an ONNX file, an exported program."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from mmsnnet.models import find_backbone, route_state_dict
+from mmsnnet.stitching import Route
+from mmsnnet.stitching.records import write_file
+
+# What training the supernet needs beyond what a plain model does.
+STITCHING_HOOKS = ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')
+
+
+def slim_config(cfg: Config, route: Route) -> Config:
+    """The config of one route alone: plain loops, no stitching hook, no auxiliary heads."""
+    cfg = copy.deepcopy(cfg)
+    backbone = cfg.model.backbone
+    for anchor in backbone.anchors:
+        for key in ('init_cfg', 'pretrained', 'pretrained_cfg_overlay', 'checkpoint_path'):
+            anchor.pop(key, None)
+    for key in ('lora_rank', 'frozen_anchors', 'init_cfg'):
+        backbone.pop(key, None)
+    backbone.type, backbone.route = 'mmsnnet.RouteViT', route.name
+    cfg.model.auxiliary_head = None
+    # The weights of the heads come with the checkpoint.
+    for head in ('decode_head', 'neck'):
+        if isinstance(cfg.model.get(head), dict):
+            cfg.model[head].pop('init_cfg', None)
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in STITCHING_HOOKS]
+    cfg.val_cfg, cfg.test_cfg = {'type': 'ValLoop'}, {'type': 'TestLoop'}
+    cfg.load_from = None
+    return cfg
+
+
+def slim_state_dict(model: nn.Module, route: Route) -> dict[str, Tensor]:
+    """Weights of a model for one route: the backbone's that it needs, those of all else but auxiliary heads."""
+    backbone = find_backbone(model)
+    prefix = next(name for name, module in model.named_modules() if module is backbone) + '.'
+    weights = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith((prefix, 'auxiliary_head.', 'data_preprocessor.'))
+    }
+    return weights | {prefix + name: value for name, value in route_state_dict(backbone, route).items()}
+
+
+def write_checkpoint(weights: dict[str, Tensor], meta: dict, path: Path) -> Path:
+    """Write a checkpoint that MMEngine loads, and ``torch.load(weights_only=True)`` too."""
+    content = {'state_dict': {name: value.cpu() for name, value in weights.items()}, 'meta': meta}
+    return write_file(path, lambda partial: torch.save(content, partial))
+
+
+class Segmentor(nn.Module):
+    """An MMSegmentation model as a function of preprocessed images (B, 3, H, W) -> logits (B, classes, H, W).
+
+    Raises:
+        ValueError: the model is no segmentor.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        if not hasattr(model, 'encode_decode'):
+            raise ValueError(f'only segmentors export to a file of operators, not {type(model).__name__}')
+        self.model = model.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Heads resize to the shape of the first image.
+        return self.model.encode_decode(images, [{'img_shape': tuple(images.shape[2:])}])
+
+
+def export_onnx(segmentor: Segmentor, images: Tensor, path: Path, dynamic_batch: bool) -> Callable[[Tensor], Tensor]:
+    """Write an ONNX file; returns it as a function, run by onnxruntime.
+
+    Args:
+        images: (B, 3, H, W); their height and width are fixed in the file, B too unless ``dynamic_batch``.
+
+    Raises:
+        ValueError: the packages for it are not installed.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"ONNX files need {error.name}: pip install -e '.[export]' -c constraints.txt") from error
+    program = torch.onnx.export(
+        segmentor,
+        (images,),
+        input_names=['images'],
+        output_names=['logits'],
+        dynamic_shapes=({0: torch.export.Dim('batch')},) if dynamic_batch else None,
+        dynamo=True,
+        verbose=False,
+    )
+    write_file(path, lambda partial: program.save(partial, external_data=False))
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    return lambda images: torch.from_numpy(session.run(None, {'images': images.cpu().numpy()})[0])
+
+
+def export_program(segmentor: Segmentor, images: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    """Write a program of ``torch.export`` for any batch size; returns what loads from it."""
+    with torch.no_grad():
+        program = torch.export.export(segmentor, (images,), dynamic_shapes=({0: torch.export.Dim('batch')},))
+    write_file(path, lambda partial: torch.export.save(program, partial))
+    return torch.export.load(path).module()

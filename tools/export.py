@@ -1,0 +1,155 @@
+"""Take one stitch of a trained model away, as a model of its own.
+
+$ python tools/export.py CONFIG CHECKPOINT --route 's[0:3]-l[6:12]' --out stitch
+$ python tools/export.py CONFIG CHECKPOINT --budget latency_ms=20 --records benchmark/stitches.json --out stitch --onnx
+
+Writes DIR/slim.pth with only what this stitch needs, and DIR/slim.py, the config that loads it in plain MMSegmentation
+or MMDetection with mmsnnet installed. Every file is loaded again, and compared with the stitch in the supernet.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mmsnnet.cli import build_model, command, config_parser, load_config, load_weights
+from mmsnnet.engine import configured_input_shape
+from mmsnnet.evaluation import time_by_turns, versions
+from mmsnnet.export import Segmentor, export_onnx, export_program, slim_config, slim_state_dict, write_checkpoint
+from mmsnnet.models import find_backbone
+from mmsnnet.stitching import Route, StitchSpace, read_records, route_of, select
+from mmsnnet.stitching.records import write_file
+
+MIB = 2**20
+
+
+def parse_args() -> argparse.Namespace:
+    parser = config_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file of the stitched model')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for everything this writes')
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('--route', help='name or id of the stitch')
+    which.add_argument(
+        '--budget',
+        nargs='+',
+        metavar='COST=MOST',
+        help='the best stitch of --records within gflops, latency_ms, memory_mb or params_m, e.g. latency_ms=20',
+    )
+    parser.add_argument('--records', metavar='FILE', help='stitches.json of tools/benchmark.py, to choose by --budget')
+    parser.add_argument('--metric', help='what to rank by (default: mIoU or box AP)')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='input size of the comparison and of --onnx and --torch-export (default: that of training)',
+    )
+    parser.add_argument('--onnx', action='store_true', help='also write segmentor.onnx and segmentor_any_batch.onnx')
+    parser.add_argument('--torch-export', action='store_true', help='also write segmentor.pt2, for torch.export.load')
+    parser.add_argument('--repetitions', type=int, default=5, help='timed passes of each (5)')
+    args = parser.parse_args()
+    if args.budget and not args.records:
+        parser.error('--budget needs --records FILE: write it with tools/benchmark.py')
+    return args
+
+
+def choose_route(args: argparse.Namespace, space: StitchSpace) -> Route:
+    """The route that the arguments name, or the best one within their budget."""
+    if args.route is not None:
+        return space.find(args.route)
+    record = select(read_records(args.records), metric=args.metric, **parse_budget(args.budget))
+    return route_of(space, record)
+
+
+def parse_budget(words: list[str]) -> dict[str, float]:
+    """``['latency_ms=20']`` -> ``{'latency_ms': 20.0}``."""
+    budget = {}
+    for word in words:
+        cost, _, most = word.partition('=')
+        try:
+            budget[cost] = float(most)
+        except ValueError:
+            raise SystemExit(f'error: --budget takes COST=MOST such as latency_ms=20, got {word!r}') from None
+    return budget
+
+
+@torch.no_grad()
+def difference(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """Largest absolute difference of what two functions return."""
+    return (first(images) - second(images)).abs().max().item()
+
+
+def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A model's raw output as one tensor."""
+    if hasattr(model, 'encode_decode'):
+        return Segmentor(model)
+    return lambda images: torch.cat([leaf.flatten() for leaf in tree_leaves(model(images, mode='tensor'))])
+
+
+def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
+    """Write the files of operators that are asked for; returns what loads from each."""
+    loaded = {}
+    if args.onnx:
+        path = args.out / 'segmentor.onnx'
+        loaded[path] = export_onnx(Segmentor(slim), images, path, dynamic_batch=False)
+        path = args.out / 'segmentor_any_batch.onnx'
+        loaded[path] = export_onnx(Segmentor(slim), images.repeat(2, 1, 1, 1), path, dynamic_batch=True)
+    if args.torch_export:
+        path = args.out / 'segmentor.pt2'
+        loaded[path] = export_program(Segmentor(slim), images.repeat(2, 1, 1, 1), path)
+    return loaded
+
+
+def size_mib(model: nn.Module) -> float:
+    return sum(value.nbytes for value in model.state_dict().values()) / MIB
+
+
+def parameters_m(model: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    model = build_model(cfg).eval()
+    dataset_meta = load_weights(model, args.checkpoint).get('dataset_meta')
+    backbone = find_backbone(model)
+    route = backbone.set_route(choose_route(args, backbone.space))
+    shape = args.shape or configured_input_shape(model, cfg)
+    images = torch.randn(1, 3, *shape, generator=torch.manual_seed(0))
+
+    slim_path, config_path = args.out / 'slim.pth', args.out / 'slim.py'
+    slim_cfg = slim_config(cfg, route)
+    meta = {'route': route.name, 'versions': versions()}
+    write_checkpoint(slim_state_dict(model, route), {**meta, 'dataset_meta': dataset_meta}, slim_path)
+    write_file(config_path, lambda partial: partial.write_text(slim_cfg.pretty_text))
+    slim = build_model(Config.fromfile(config_path)).eval()
+    load_weights(slim, str(slim_path))
+
+    supernet = as_function(model)
+    functions = {slim_path: as_function(slim), **export_files(slim, images, args)}
+    runs = {'supernet': lambda: supernet(images)}
+    runs |= {path.name: lambda run=run: run(images) for path, run in functions.items()}
+    milliseconds = time_by_turns(runs, images.device, args.repetitions)
+    rows = [('supernet', parameters_m(model), size_mib(model), milliseconds['supernet'], 0.0)]
+    for path, run in functions.items():
+        diff = difference(run, supernet, images)
+        rows.append((path.name, parameters_m(slim), path.stat().st_size / MIB, milliseconds[path.name], diff))
+    keys = ('file', 'params_m', 'size_mib', 'latency_ms', 'max_abs_difference')
+    result = {**meta, 'input_shape': list(images.shape), 'files': [dict(zip(keys, row, strict=True)) for row in rows]}
+    write_file(args.out / 'export.json', lambda partial: partial.write_text(json.dumps(result, indent=1) + '\n'))
+    print(f'stitch {route.id} {route.name} at {tuple(images.shape)}, logits compared with the supernet')
+    print(f'{"":26s} {"M params":>9s} {"MiB":>9s} {"ms":>9s} {"max |diff|":>11s}')
+    for name, params, size, latency, diff in rows:
+        print(f'{name:26s} {params:9.3f} {size:9.2f} {latency:9.2f} {diff:11.2g}')
+    print(f'wrote {", ".join(map(str, [config_path, *functions]))}')
+
+
+if __name__ == '__main__':
+    main()
