@@ -163,9 +163,10 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except KeyboardInterrupt:
             sys.exit('interrupted')
-        except (ValueError, FileNotFoundError, RuntimeError) as error:
-            # This package's own are written for users; others' come with the way that led to them.
-            if PACKAGE not in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents:
+        except (ValueError, OSError, RuntimeError) as error:
+            # Our own are written for users; others' come with the way that led to them.
+            origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+            if PACKAGE not in origin.parents and origin != Path(main.__code__.co_filename):
                 raise
             sys.exit(f'error: {error}')
 

@@ -33,6 +33,7 @@ def run_toy(name: str, out_dir: Path) -> dict:
         ('anchor_overhead', ['<= 1.02', '<= 1.02', None]),
         ('routes_vs_mae', ['>= 1.5'] * 5),
         ('train_step', ['<= 1.05'] * 3),
+        ('one_pass', ['>= 2.3', None]),
     ],
 )
 def test_benchmark_compares_equals_and_reports(name, bounds, tmp_path):

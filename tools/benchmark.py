@@ -47,6 +47,9 @@ def parse_args() -> argparse.Namespace:
     evaluation.add_argument(
         '--route-batch', type=int, default=1, metavar='N', help='stitches that run as one batch, to fill a GPU (1)'
     )
+    evaluation.add_argument(
+        '--skip-unreadable', action='store_true', help='go on without images that cannot be loaded, naming them'
+    )
     latency = parser.add_argument_group('latency')
     latency.add_argument(
         '--latency',
@@ -82,6 +85,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
         'resume': args.resume,
         'memory_budget_mb': args.memory_budget,
         'route_batch': args.route_batch,
+        'skip_unreadable': args.skip_unreadable,
     }
 
 

@@ -74,7 +74,7 @@ def parse_budget(words: list[str]) -> dict[str, float]:
         try:
             budget[cost] = float(most)
         except ValueError:
-            raise SystemExit(f'error: --budget takes COST=MOST such as latency_ms=20, got {word!r}') from None
+            raise ValueError(f'--budget takes COST=MOST such as latency_ms=20, got {word!r}') from None
     return budget
 
 

@@ -1,28 +1,69 @@
 """What loops do to batches beyond iterating over them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from mmengine.dataset import BaseDataset
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 
-def remaining_batches(dataloader: DataLoader, done: int) -> DataLoader:
-    """The same loader without its first ``done`` batches, whose images are not even read."""
-    if not done:
-        return dataloader
+class Unreadable(NamedTuple):
+    """In place of a sample that cannot be loaded."""
+
+    path: str
+    reason: str
+
+
+class CheckedBatch(NamedTuple):
+    """A batch of what could be loaded, None for nothing, and the rest."""
+
+    data: Any
+    unreadable: list[Unreadable]
+
+
+def checked_batches(dataloader: DataLoader, skip_batches: int = 0) -> DataLoader:
+    """The same loader of ``CheckedBatch``es, without its first batches, whose images are not even read."""
+    batches = dataloader.batch_sampler
     return DataLoader(
-        dataloader.dataset,
-        batch_sampler=list(islice(dataloader.batch_sampler, done, None)),
+        _CheckedDataset(dataloader.dataset),
+        batch_sampler=list(islice(batches, skip_batches, None)) if skip_batches else batches,
         num_workers=dataloader.num_workers,
-        collate_fn=dataloader.collate_fn,
+        collate_fn=_CheckedCollate(dataloader.collate_fn),
         pin_memory=dataloader.pin_memory,
         worker_init_fn=dataloader.worker_init_fn,
         multiprocessing_context=dataloader.multiprocessing_context,
         prefetch_factor=dataloader.prefetch_factor,
     )
+
+
+class _CheckedDataset(Dataset):
+    def __init__(self, dataset: BaseDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        # Whatever a pipeline raises: an image library's error, an assertion, a missing file.
+        except Exception as error:
+            info = self.dataset.get_data_info(index) if hasattr(self.dataset, 'get_data_info') else {}
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            return Unreadable(str(info.get('img_path', f'number {index}')), reason)
+
+
+class _CheckedCollate:
+    def __init__(self, collate: Callable[[list], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list) -> CheckedBatch:
+        readable = [sample for sample in samples if not isinstance(sample, Unreadable)]
+        unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
+        return CheckedBatch(self.collate(readable) if readable else None, unreadable)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
-from mmsnnet.engine.batches import preprocessed_once, remaining_batches
+from mmsnnet.engine.batches import CheckedBatch, checked_batches, preprocessed_once
 from mmsnnet.engine.progress import RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
@@ -28,6 +28,7 @@ class _RoutesLoop:
             or the dearest of the selected routes.
         input_shape: (height, width) at which costs are measured; by default that of the training images.
         memory_budget_mb, route_batch: of ``SharedPrefixes``.
+        skip_unreadable: evaluate without images that cannot be loaded, instead of stopping.
     """
 
     phase: str
@@ -40,9 +41,13 @@ class _RoutesLoop:
         input_shape: Sequence[int] | None = None,
         memory_budget_mb: float = 2048,
         route_batch: int = 1,
+        skip_unreadable: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if skip_unreadable and get_world_size() > 1:
+            raise ValueError('skip_unreadable works in one process: ranks would have results of unequal length')
+        self.skip_unreadable = skip_unreadable
         self.selection = routes
         self.main_selection = main_route
         self.input_shape = input_shape
@@ -81,7 +86,7 @@ class _RoutesLoop:
             self._batches_done, self._skip = len(dataloader), 0
         else:
             self._batches_done, self._skip = divmod(results.steps_done, len(self.routes))
-        self.dataloader = remaining_batches(dataloader, self._batches_done)
+        self.dataloader = checked_batches(dataloader, self._batches_done)
         self.progress.start(len(dataloader) * len(self.routes), self._batches_done * len(self.routes) + self._skip)
         try:
             with self.sharing, preprocessed_once(model):
@@ -96,9 +101,14 @@ class _RoutesLoop:
         return metrics
 
     @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: Any) -> None:
+    def run_iter(self, idx: int, batch: CheckedBatch) -> None:
         """Run all routes on one batch."""
         runner: Runner = self.runner
+        data_batch = self._readable(batch)
+        if data_batch is None:
+            self.evaluator.skip_batch(len(self.routes) - self._skip)
+            self._skip = 0
+            return
         idx += self._batches_done
         runner.call_hook(f'before_{self.phase}_iter', batch_idx=idx, data_batch=data_batch)
         step = getattr(runner.model, f'{self.phase}_step')
@@ -110,6 +120,17 @@ class _RoutesLoop:
             self.progress.step()
         self._skip = 0
         runner.call_hook(f'after_{self.phase}_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    def _readable(self, batch: CheckedBatch) -> Any:
+        """What of a batch could be loaded; refuses or tells the rest."""
+        for image in batch.unreadable:
+            if not self.skip_unreadable:
+                raise ValueError(
+                    f'cannot load image {image.path}: {image.reason}; restore it, or evaluate without such images: '
+                    'skip_unreadable=True in the loop, --skip-unreadable of tools/benchmark.py'
+                )
+            self.progress.write(f'skipped image {image.path}: {image.reason}')
+        return batch.data
 
     def _measure_costs(self) -> CostTable:
         return measure_costs(unwrapped_model(self.runner), self.input_shape or find_input_shape(self.runner))

@@ -50,6 +50,11 @@ class RouteEvaluator:
         self.evaluator.process(data_samples=data_samples, data_batch=data_batch)
         self.results.step_done()
 
+    def skip_batch(self, steps: int) -> None:
+        """Count a batch of which nothing could be loaded."""
+        for _ in range(steps):
+            self.results.step_done()
+
     def evaluate(self, size: int) -> Metrics:
         """Metrics of all routes over ``size`` images: the main route's plain, then ``<route>/<key>`` of each."""
         for route in self.results.routes:

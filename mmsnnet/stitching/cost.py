@@ -57,6 +57,9 @@ class CostTable(Sequence[Cost]):
         out_indices: blocks of the largest anchor whose outputs leave the backbone.
         parts: cost of each part that some route uses.
         used_levels: output levels that the heads read at inference; default all.
+
+    Attributes:
+        parts: as given.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class CostTable(Sequence[Cost]):
         parts: dict[Part, Cost],
         used_levels: Sequence[int] | None = None,
     ) -> None:
+        self.parts = parts
         used_levels = range(len(out_indices)) if used_levels is None else used_levels
         self._costs = tuple(
             self._sum(plan_parts(make_plan(space, route, out_indices), used_levels), parts) for route in space

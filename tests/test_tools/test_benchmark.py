@@ -12,6 +12,7 @@ import pytest
 from toy_job import assert_one_line
 
 from mmsnnet.engine import StitchTestLoop
+from mmsnnet.evaluation import RouteResults
 from mmsnnet.stitching import read_records
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,58 @@ def test_bad_input_is_told_in_one_line(trained, run_tool, tmp_path, arguments, m
     with pytest.raises(SystemExit) as stopped:
         run_tool('benchmark', *trained, '--out', tmp_path / 'out', *arguments)
     assert_one_line(stopped.value, message)
+
+
+def test_a_corrupt_image_is_named_and_skipped_only_if_asked(trained, run_tool, tmp_path):
+    images = sorted((trained[0].parent / 'data' / 'images' / 'val').glob('*.png'))
+    run_tool('benchmark', *trained, '--out', tmp_path / 'all')
+    images[1].write_bytes(images[1].read_bytes()[:100])
+    arguments = ['benchmark', *trained, '--out', tmp_path / 'out']
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(*arguments)
+    assert_one_line(stopped.value, f'cannot load image {images[1]}: .*--skip-unreadable')
+    run_tool(*arguments, '--skip-unreadable')
+    without = read_records(tmp_path / 'out' / 'stitches.json')
+    assert [r.metrics for r in without] != [r.metrics for r in read_records(tmp_path / 'all' / 'stitches.json')]
+    # Without the other image of its batch, too.
+    images[0].unlink()
+    run_tool(*arguments, '--skip-unreadable')
+    assert len(read_records(tmp_path / 'out' / 'stitches.json')) == 4
+
+
+def test_a_full_disk_loses_nothing(trained, run_tool, tmp_path, monkeypatch):
+    arguments = ['benchmark', *trained, '--out', tmp_path / 'out']
+    monkeypatch.setattr(RouteResults, 'flush_seconds', 0)
+    writes = []
+
+    def full_after_three(self, path):
+        writes.append(path)
+        if len(writes) > 3:
+            raise OSError(28, 'No space left on device')
+        return write(self, path)
+
+    write = RouteResults._write_chunk
+    with monkeypatch.context() as patched:
+        patched.setattr(RouteResults, '_write_chunk', full_after_three)
+        with pytest.raises(SystemExit) as stopped:
+            run_tool(*arguments)
+    assert_one_line(stopped.value, 'cannot write .*: No space left on device; what was there before is unchanged')
+    run_tool(*arguments, '--resume')
+    run_tool('benchmark', *trained, '--out', tmp_path / 'expected')
+    resumed, expected = ((tmp_path / name / 'stitches.json').read_bytes() for name in ('out', 'expected'))
+    assert resumed == expected
+
+
+def test_compares_two_benchmarks(trained, run_tool, tmp_path, capsys):
+    run_tool('benchmark', *trained, '--out', tmp_path / 'a')
+    run_tool('compare', *[tmp_path / 'a' / 'stitches.json'] * 2)
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first == second
+    assert first.split()[0] == '4'
+    run_tool('flops', trained[0], '--shape', 32, 48, '--json', tmp_path / 'flops.json')
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('compare', tmp_path / 'flops.json', tmp_path / 'flops.json')
+    assert_one_line(stopped.value, 'has no metrics to compare')
 
 
 def test_two_ranks_give_the_metrics_of_one(trained, run_tool, tmp_path):

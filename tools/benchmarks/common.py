@@ -140,8 +140,12 @@ def summary(samples_ms: list[float]) -> dict[str, float]:
     return {'median_ms': median, 'q1_ms': first, 'q3_ms': third, 'iqr_ms': third - first}
 
 
-def parse_args(description: str, repetitions: int) -> argparse.Namespace:
-    """The arguments of every benchmark, with ``device`` as a ``torch.device`` and ``pair`` chosen."""
+def parse_args(description: str, repetitions: int, photos: bool = False) -> argparse.Namespace:
+    """The arguments of every benchmark, with ``device`` as a ``torch.device`` and ``pair`` chosen.
+
+    Args:
+        photos: also take photographs.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -150,6 +154,8 @@ def parse_args(description: str, repetitions: int) -> argparse.Namespace:
     parser.add_argument('--warmup', type=int, default=1, help='turns of each before those that are timed (1)')
     parser.add_argument('--out', type=Path, metavar='FILE.json', help='write the results here, and a table to FILE.md')
     parser.add_argument('--toy', action='store_true', help='tiny anchors and images, to try the script out in seconds')
+    if photos:
+        parser.add_argument('--photos', nargs='+', type=Path, default=[], metavar='FILE', help='images (random ones)')
     args = parser.parse_args()
     if args.repetitions < 1 or args.warmup < 0:
         parser.error('--repetitions must be 1 or more, --warmup 0 or more')

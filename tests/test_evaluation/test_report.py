@@ -1,0 +1,183 @@
+"""What reports show; report.html is opened in a browser where there is one."""
+
+import csv
+import math
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from mmsnnet.evaluation import format_record, format_table, write_full_report
+from mmsnnet.evaluation.html_report import write_html
+from mmsnnet.stitching import Record, StitchSpace, read_records
+
+SPACE = StitchSpace.two_way((3, 6))
+ODD_CLASS = 'a <b>bold</b> class'
+MIOU = [30, 50, 45, 20, 40, 49, 31, 48]
+
+
+def make_records(**fields) -> list[Record]:
+    """Records of eight routes that cost more by id."""
+    return [
+        Record(
+            route.id,
+            route.name,
+            route.kind,
+            gflops=10.0 + route.id,
+            params_m=5.0 - route.id / 10,
+            metrics={'aAcc': 80.0, 'mIoU': float(miou)},
+            latency_ms=20.0 - route.id,
+            classes={
+                'IoU': {'sky': 90.0 + route.id, 'a <b>bold</b> class': 10.5},
+                'Acc': {'sky': 1, 'a <b>bold</b> class': 2},
+            },
+            provenance={'config': 'toy.py', 'versions': {'torch': '2'}},
+            **fields,
+        )
+        for route, miou in zip(SPACE, MIOU, strict=True)
+    ]
+
+
+ALONE = [Record(0, 'small', 'anchor', 10, 1, {'mIoU': 33}, latency_ms=19)]
+
+
+def test_writes_all_files(tmp_path):
+    records = make_records()
+    paths = write_full_report(records, tmp_path, trained_alone=ALONE)
+    assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()}
+    assert {path.suffix for path in paths} == {'.json', '.csv', '.png', '.svg', '.html'}
+    assert read_records(tmp_path / 'stitches.json') == records
+    with (tmp_path / 'stitches.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row['mIoU']) for row in rows] == MIOU
+    assert list(rows[0]) == ['id', 'name', 'kind', 'gflops', 'latency_ms', 'params_m', 'aAcc', 'mIoU']
+
+
+def test_without_metrics_there_are_records_and_table_only(tmp_path):
+    paths = write_full_report([Record(0, 's', 'anchor', 1.0, 1.0)], tmp_path)
+    assert [path.name for path in paths] == ['stitches.json', 'stitches.csv']
+
+
+def test_a_metric_that_broke_is_shown_but_on_no_front(tmp_path):
+    records = make_records()
+    records[7].metrics['mIoU'] = math.nan
+    write_full_report(records, tmp_path)
+    assert math.isnan(read_records(tmp_path / 'stitches.json')[7].metrics['mIoU'])
+    assert 'NaN' not in (tmp_path / 'stitches.json').read_text()
+    assert 'mIoU nan' in format_table(records, 'mIoU')
+
+
+def test_records_without_the_metric_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no metric 'mAP', it has \['aAcc', 'mIoU'\]"):
+        write_full_report(make_records(), tmp_path, metric='mAP')
+
+
+def test_a_line_shows_the_latency_if_measured():
+    record = make_records()[2]
+    assert '18 ms' in format_record(record)
+    record.latency_ms = None
+    assert ' ms' not in format_record(record)
+
+
+def test_page_needs_nothing_from_elsewhere(tmp_path):
+    write_html(make_records(), 'mIoU', tmp_path / 'report.html')
+    page = (tmp_path / 'report.html').read_text()
+    assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)=', page)
+
+
+# In a browser
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator:
+    webdriver = pytest.importorskip('selenium.webdriver', reason="needs pip install -e '.[tests]'")
+    chromium, driver = shutil.which('chromium') or shutil.which('google-chrome'), shutil.which('chromedriver')
+    if not chromium or not driver:
+        pytest.skip(
+            'no Chromium with its driver: apt install chromium chromium-driver, then pytest tests/test_evaluation'
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-background-networking', 'no-first-run'):
+        options.add_argument(f'--{argument}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture(params=[(1280, 900), (400, 800)], ids=['wide', 'narrow'])
+def page(request, browser, tmp_path):
+    """The report in a window of a size, with what a user does to it."""
+    write_html(make_records(), 'mIoU', tmp_path / 'report.html', ALONE)
+    width, height = request.param
+    metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+    browser.get((tmp_path / 'report.html').as_uri())
+    return browser
+
+
+def text(page, selector: str) -> str:
+    return page.execute_script('return document.querySelector(arguments[0]).textContent', selector)
+
+
+def rows(page, table: str) -> list[list[str]]:
+    script = 'return [...document.querySelectorAll(arguments[0])].map(row => [...row.children].map(c => c.textContent))'
+    return page.execute_script(script, f'#{table} tr')
+
+
+def emit(page, event: str, data: str) -> None:
+    page.execute_script(f"document.getElementById('pareto').emit('{event}', {data})")
+
+
+def test_page_fits_its_window_and_reports_no_error(page):
+    widths = page.execute_script('return [document.documentElement.scrollWidth, window.innerWidth]')
+    assert widths[0] <= widths[1]
+    assert page.execute_script("return document.querySelectorAll('#pareto .scatterlayer .trace').length") == 7
+    assert [entry for entry in page.get_log('browser') if entry['level'] == 'SEVERE'] == []
+
+
+def test_page_shows_the_front_and_how_many_are_dominated(page):
+    assert text(page, '#front-size') == '2'
+    assert text(page, '#dominated') == '6'
+    header, *front = rows(page, 'front')
+    assert header == ['stitch', 'id', 'kind', 'GFLOPs', 'latency (ms)', 'parameters (M)', 'aAcc', 'mIoU']
+    assert front[0] == ['s[0:3]', '0', 'anchor', '10', '20', '5', '80', '30']
+
+
+def test_x_axis_and_front_switch_to_latency(page):
+    button = page.find_elements('css selector', '#pareto .updatemenu-button')[1]
+    page.execute_script("arguments[0].dispatchEvent(new MouseEvent('click'))", button)
+    assert 'latency (ms)' in text(page, '#pareto .xtitle')
+    assert {item.text for item in page.find_elements('css selector', 'h2 .cost-name')} == {'latency (ms)'}
+    assert [row[0] for row in rows(page, 'front')[1:]] == [SPACE[7].name, SPACE[5].name, SPACE[1].name]
+
+
+def test_clicking_a_dot_chooses_the_stitch_and_copies_its_name(page):
+    emit(page, 'plotly_click', f"{{points: [{{customdata: [4, '{SPACE[4].name}']}}]}}")
+    assert rows(page, 'chosen')[1][0] == SPACE[4].name
+    assert rows(page, 'classes') == [['class', 'IoU', 'Acc'], ['sky', '94', '1'], [ODD_CLASS, '10.5', '2']]
+    page.implicitly_wait(2)
+    page.find_element('xpath', f"//*[@id='copied'][contains(text(), '{SPACE[4].name}')]")
+
+
+def test_a_row_of_the_front_can_be_chosen(page):
+    page.execute_script("document.querySelectorAll('#front tr.stitch')[1].click()")
+    assert rows(page, 'chosen')[1][0] == 'l[0:6]'
+
+
+def test_legend_hides_a_kind(page):
+    legend = page.find_elements('css selector', '#pareto .legendtoggle')
+    click = "for (const kind of ['mousedown', 'mouseup'])"
+    click += 'arguments[0].dispatchEvent(new MouseEvent(kind, {bubbles: true}))'
+    page.execute_script(click, legend[2])
+    wait = "const done = arguments[0]; setTimeout(() => done(document.getElementById('pareto').data[2].visible), 800)"
+    assert page.execute_async_script(wait) == 'legendonly'
+
+
+def test_hovering_tells_route_cost_and_metric(tmp_path):
+    write_html(make_records(), 'mIoU', tmp_path / 'report.html')
+    page = (tmp_path / 'report.html').read_text()
+    assert 'GFLOPs 10' in page
+    assert 'latency (ms) 20' in page

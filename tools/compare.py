@@ -1,0 +1,55 @@
+"""Compare the fronts of two benchmarks of the same data, for instance of two trainings.
+
+$ python tools/compare.py baseline/stitches.json mine/stitches.json
+
+The hypervolume is the mean, over all budgets that both could spend, of the best metric that a budget buys: in the
+metric's unit, higher is better. A stitch is dominated if another of its own benchmark costs no more and scores at least
+as much; "beaten" counts those of one that a stitch of the other beats.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from mmsnnet.cli import command
+from mmsnnet.stitching import Record, front_records, hypervolume, main_metric, read_records
+from mmsnnet.stitching.records import COSTS
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('records', nargs=2, metavar='FILE', help='stitches.json')
+    parser.add_argument('--metric', help='default: mIoU or box AP')
+    parser.add_argument('--cost', choices=COSTS, default='gflops', help='what the fronts are over (gflops)')
+    args = parser.parse_args()
+    benchmarks = [read_records(path) for path in args.records]
+    metric = args.metric or main_metric(benchmarks[0])
+    if metric is None:
+        raise ValueError(f'{args.records[0]} has no metrics to compare: write it with tools/benchmark.py')
+    fronts = [front_records(records, metric, args.cost) for records in benchmarks]
+    costs = [getattr(record, args.cost) for records in benchmarks for record in records]
+    # From the first budget that buys something in both.
+    low, high = max(getattr(front[0], args.cost) for front in fronts), max(costs)
+    print(f'{metric} over {args.cost} from {low:.4g} to {high:.4g}')
+    print(f'{"stitches":>9s} {"on front":>9s} {"dominated":>10s} {"beaten":>7s} {"hypervolume":>12s}')
+    for path, records, front, other in zip(args.records, benchmarks, fronts, fronts[::-1], strict=True):
+        volume = hypervolume(*columns(records, args.cost, metric), max_cost=high, min_cost=low)
+        beaten = sum(beats(other, record, args.cost, metric) for record in records)
+        dominated = len(records) - len(front)
+        print(f'{len(records):9d} {len(front):9d} {dominated:10d} {beaten:7d} {volume:12.4g}  {path}')
+
+
+def columns(records: Sequence[Record], cost: str, metric: str) -> tuple[list[float], list[float]]:
+    return [getattr(record, cost) for record in records], [record.metrics[metric] for record in records]
+
+
+def beats(front: Sequence[Record], record: Record, cost: str, metric: str) -> bool:
+    """Whether some record of a front costs no more than ``record`` and scores more."""
+    return any(
+        getattr(rival, cost) <= getattr(record, cost) and rival.metrics[metric] > record.metrics[metric]
+        for rival in front
+    )
+
+
+if __name__ == '__main__':
+    main()
