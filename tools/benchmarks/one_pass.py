@@ -4,10 +4,11 @@ $ python tools/benchmarks/one_pass.py --photos photos/*.jpg --out docs/benchmark
 
 The 134 routes of DeiT3-S and -L on each photograph at 512x512, batch 1: each by itself, against a pass that computes
 what routes have in common once. First the backbone, then a whole segmentor (SETR-naive, 150 classes, logits resized to
-the image and decoded), whose heads run for every route in both. One pass of the backbone should be at least 2.3 times as
-fast on a CPU. Shares of the machine's matrix-multiply rate are of a 2048 x 2048 x 2048 product, measured in the same run.
+the image and decoded), whose heads run for every route in both. On a CPU, one pass of the backbone should be at least 2.3
+times as fast. Shares of the machine's matrix-multiply rate refer to a product of 2048 x 2048 matrices in the same run.
 """
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -120,7 +121,7 @@ def compare_ways(
     for name, gflops in (('one by one', details['gflops_one_by_one']), ('one pass', details['gflops'])):
         share = gflops / (min(comparison.samples_ms[name]) / 1e3) / details['matrix_rate_gflops_per_s']
         comparison.details[f'share_of_matrix_rate, {name}'] = round(share, 3)
-        print(f"{case}, {name}: {share:.0%} of the machine's matrix-multiply rate")
+        print(f"{case}, {name}: {share:.0%} of the machine's matrix-multiply rate", file=sys.stderr)
     return comparison
 
 
