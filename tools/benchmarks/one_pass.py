@@ -4,8 +4,8 @@ $ python tools/benchmarks/one_pass.py --photos photos/*.jpg --out docs/benchmark
 
 The 134 routes of DeiT3-S and -L on each photograph at 512x512, batch 1: each by itself, against a pass that computes
 what routes have in common once. First the backbone, then a whole segmentor (SETR-naive, 150 classes, logits resized to
-the image and decoded), whose heads run for every route in both. On a CPU, one pass of the backbone should be at least 2.3
-times as fast. Shares of the machine's matrix-multiply rate refer to a product of 2048 x 2048 matrices in the same run.
+the image and decoded), whose heads run for every route in both. On a CPU, one pass of the backbone should be at least
+2.3 times as fast. Shares of the machine's matrix-multiply rate refer to a product of 2048 x 2048 matrices.
 """
 
 import sys

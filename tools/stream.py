@@ -1,0 +1,147 @@
+"""Segment a sequence of images at a frame rate, switching stitches when the device gets slower or faster.
+
+$ python tools/stream.py CONFIG CHECKPOINT --records benchmark/stitches.json --images FOLDER --target-ms 40
+$ python tools/stream.py ... --disturb 50-100 --plot stream.png
+
+The records, from tools/benchmark.py --latency on this device, tell how fast each stitch is; a BudgetController moves
+along their front. --disturb lets other processes compete for the processor from one frame to another.
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import Config
+from mmseg.apis import inference_model, init_model
+
+from mmsnnet.cli import check_file, command, config_parser, forget_pretrained
+from mmsnnet.models import find_backbone
+from mmsnnet.stitching import BudgetController, Record, read_records
+
+IMAGE_ENDINGS = {'.jpg', '.jpeg', '.png'}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = config_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file of the stitched model')
+    parser.add_argument('--records', required=True, metavar='FILE', help='stitches.json with latencies')
+    parser.add_argument('--images', required=True, type=Path, metavar='DIR', help='frames, in the order of their names')
+    parser.add_argument('--target-ms', type=float, required=True, help='the most a frame should take')
+    parser.add_argument('--patience', type=int, default=10, help='frames before moving to a dearer stitch (10)')
+    parser.add_argument('--repeat', type=int, default=1, help='go through the images so many times (1)')
+    parser.add_argument('--disturb', metavar='FROM-TO', help='frames during which other processes compete')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda:0 (cpu)')
+    parser.add_argument('--plot', metavar='FILE', help='draw times and stitches of all frames')
+    return parser.parse_args()
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Images of a folder by name.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    images = sorted(path for path in folder.glob('*') if path.suffix.lower() in IMAGE_ENDINGS)
+    if not images:
+        raise FileNotFoundError(f'no images ({", ".join(sorted(IMAGE_ENDINGS))}) in {str(folder)!r}')
+    return images
+
+
+def parse_frames(words: str | None) -> range:
+    """``'50-100'`` -> frames 50 to 99."""
+    if words is None:
+        return range(0)
+    first, _, last = words.partition('-')
+    if not (first.isdecimal() and last.isdecimal()):
+        raise ValueError(f'--disturb takes two frames such as 50-100, got {words!r}')
+    return range(int(first), int(last))
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+@contextmanager
+def disturbance() -> Iterator['Disturbance']:
+    load = Disturbance()
+    try:
+        yield load
+    finally:
+        load.set(False)
+
+
+class Disturbance:
+    """Processes that keep every processor busy, while on."""
+
+    def __init__(self) -> None:
+        self._processes: list[multiprocessing.Process] = []
+
+    def set(self, on: bool) -> None:
+        if on and not self._processes:
+            count = multiprocessing.cpu_count()
+            self._processes = [multiprocessing.Process(target=burn, daemon=True) for _ in range(count)]
+            for process in self._processes:
+                process.start()
+        elif not on:
+            for process in self._processes:
+                process.kill()
+            self._processes = []
+
+
+def plot(history: Sequence[tuple[Record, float]], target_ms: float, disturbed: range, path: str) -> None:
+    """Times and GFLOPs of the stitches over frames."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    figure, (times, costs) = plt.subplots(2, sharex=True, figsize=(8, 5), layout='constrained')
+    times.plot([milliseconds for _, milliseconds in history], color='#0072B2', linewidth=1)
+    times.axhline(target_ms, color='#D55E00', linestyle='--', label='target')
+    times.set(ylabel='ms a frame', ylim=(0, None))
+    times.legend()
+    costs.step(range(len(history)), [record.gflops for record, _ in history], where='mid', color='#009E73')
+    costs.set(xlabel='frame', ylabel='GFLOPs of the stitch', ylim=(0, None))
+    if disturbed:
+        for axes in (times, costs):
+            axes.axvspan(disturbed.start, min(disturbed.stop, len(history)), color='#999999', alpha=0.25)
+    figure.savefig(path, dpi=150)
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    records, images, disturbed = read_records(args.records), find_images(args.images), parse_frames(args.disturb)
+    controller = BudgetController(records, args.target_ms, patience=args.patience)
+    cfg = Config.fromfile(check_file(args.config, 'config'))
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    forget_pretrained(cfg.model)
+    model = init_model(cfg, check_file(args.checkpoint, 'checkpoint'), device=args.device)
+    backbone = find_backbone(model)
+    inference_model(model, str(images[0]))
+    history: list[tuple[Record, float]] = []
+    with disturbance() as load:
+        for frame, image in enumerate(images * args.repeat):
+            load.set(frame in disturbed)
+            record = controller.record
+            backbone.set_route(record.id)
+            start = time.perf_counter()
+            inference_model(model, str(image))
+            milliseconds = (time.perf_counter() - start) * 1e3
+            history.append((record, milliseconds))
+            if controller.update(milliseconds) is not record:
+                print(f'frame {frame}: {milliseconds:.1f} ms with {record.name}, next {controller.record.name}')
+    late = sum(milliseconds > args.target_ms for _, milliseconds in history)
+    print(f'{late} of {len(history)} frames took longer than {args.target_ms:g} ms')
+    if args.plot:
+        plot(history, args.target_ms, disturbed, args.plot)
+        print(f'wrote {args.plot}')
+
+
+if __name__ == '__main__':
+    main()
