@@ -78,7 +78,8 @@ def test_wheel_holds_the_package_and_what_mim_needs(clone, tmp_path):
     in_mim = {'model-index.yml'}
     in_mim |= {path.relative_to(ROOT).as_posix() for path in [*CONFIGS, *(ROOT / 'tools').glob('*.py')]}
     assert {f'mmsnnet/.mim/{name}' for name in in_mim} <= names
-    assert {path.relative_to(clone).as_posix() for path in (clone / 'mmsnnet').rglob('*.py')} <= names
+    for ending in ('*.py', '*.html'):
+        assert {path.relative_to(clone).as_posix() for path in (clone / 'mmsnnet').rglob(ending)} <= names
     assert {name.split('/')[0] for name in names} == {'mmsnnet', f'mmsnnet-{mmsnnet.__version__}.dist-info'}
     assert [name for name in names if name.endswith(('.sh', '.pyc'))] == []
 

@@ -164,3 +164,5 @@ def test_mim_trains_tests_and_runs(package, config_file, tmp_path):
     if package == 'mmsnnet':
         mim('run', package, 'flops', config, '--shape', '32', '48', '--json', tmp_path / 'flops.json')
         assert len(json.loads((tmp_path / 'flops.json').read_text())) == 4
+        mim('run', package, 'benchmark', config, checkpoint, '--out', tmp_path / 'benchmark')
+        assert (tmp_path / 'benchmark' / 'report.html').exists()
