@@ -4,10 +4,13 @@ $ python tools/plot.py stitches.json --alone small/stitches.json large/stitches.
 """
 
 import argparse
+from pathlib import Path
 
 from mmsnnet.cli import command
 from mmsnnet.evaluation import plot_pareto
-from mmsnnet.stitching import main_metric, read_records
+from mmsnnet.stitching import Record, main_metric, read_records
+
+ENDINGS = ('.png', '.svg', '.pdf')
 
 
 @command
@@ -18,13 +21,25 @@ def main() -> None:
     parser.add_argument('--metric', help='what to plot over GFLOPs (default: mIoU or box AP)')
     parser.add_argument('--out', default='pareto.png', help='image file to write (pareto.png)')
     args = parser.parse_args()
+    if Path(args.out).suffix not in ENDINGS:
+        parser.error(f'--out must end in one of {" ".join(ENDINGS)}, got {args.out}')
     records = read_records(args.records)
-    alone = [record for path in args.alone for record in read_records(path)]
     metric = args.metric or main_metric(records)
-    for path, record in zip(args.alone, alone, strict=False):
+    if metric is None:
+        raise ValueError(f'{args.records} has no metrics to plot: write it with tools/benchmark.py or tools/test.py')
+    alone = [read_alone(path) for path in args.alone]
+    for path, record in zip(args.alone, alone, strict=True):
         print(f'  trained alone: {record.gflops:9.4g} GFLOPs  {metric} {record.metrics[metric]:.4g}  {path}')
     plot_pareto(records, metric, args.out, alone)
     print(f'wrote {args.out}')
+
+
+def read_alone(path: str) -> Record:
+    """The one record of a model that is not stitched."""
+    records = read_records(path)
+    if len(records) != 1:
+        raise ValueError(f'--alone takes records of single anchors, {path} has {len(records)} of a stitched model')
+    return records[0]
 
 
 if __name__ == '__main__':

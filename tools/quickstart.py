@@ -68,7 +68,10 @@ def parse_args() -> argparse.Namespace:
 def run(*words: str | Path) -> None:
     """Show a command and run it."""
     print(f'\n$ {shlex.join(map(str, ("python", *words)))}', flush=True)
-    subprocess.run([sys.executable, *map(str, words)], check=True)
+    process = subprocess.run([sys.executable, *map(str, words)], check=False)
+    if process.returncode:
+        # It has said why.
+        sys.exit(f'stopped: {words[0]} ended with status {process.returncode}')
 
 
 def prepare_data(name: str, root: str) -> None:
@@ -80,10 +83,12 @@ def prepare_data(name: str, root: str) -> None:
     if name == 'shapes' and not Path(root, 'annotations', 'val').is_dir():
         print('The default data set is generated: drawn shapes, not photographs. For real ones see --data camvid.')
         run('tools/make_shapes.py', root)
-    if not Path(root).is_dir():
-        raise FileNotFoundError(
-            f'no data set at {root!r}: give --data-root PATH, a folder with images/ and annotations/'
-        )
+    for part in ('images/train', 'images/val', 'annotations/train', 'annotations/val'):
+        if not Path(root, part).is_dir():
+            raise FileNotFoundError(
+                f'no folder {str(Path(root, part))!r}: give --data-root PATH of a data set with '
+                'images/{train,val} and annotations/{train,val}'
+            )
 
 
 def train_and_test(model: Model, data_root: str) -> None:

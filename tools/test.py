@@ -33,8 +33,9 @@ def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
     add_routes_option(parser)
-    parser.add_argument('--out', help='folder to save predictions to')
-    parser.add_argument('--show-dir', help='folder to save painted images of the main route to')
+    whose = "the largest anchor's or else the dearest stitch's"
+    parser.add_argument('--out', help=f'folder to save predictions to, {whose}')
+    parser.add_argument('--show-dir', help=f'folder to save painted images to, {whose}')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args()
 
@@ -44,6 +45,8 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     cfg.load_from = check_file(args.checkpoint, 'checkpoint')
     forget_pretrained(cfg.model)
     if args.routes:
+        if 'anchors' not in cfg.model.get('backbone', {}):
+            raise ValueError('--routes needs a stitched model, and this config has none')
         cfg.test_cfg = {'type': 'mmsnnet.StitchTestLoop', 'routes': parse_routes(args.routes)}
     if cfg.test_cfg.type.endswith('StitchTestLoop'):
         cfg.test_cfg.setdefault('out_dir', cfg.work_dir)
@@ -55,6 +58,8 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.default_hooks.visualization.update(draw=True, interval=1)
         cfg.visualizer.save_dir = args.show_dir
     if args.tta:
+        if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+            raise ValueError('--tta needs tta_model and tta_pipeline in the config, which has not both')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 

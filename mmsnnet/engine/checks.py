@@ -4,41 +4,74 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
 from mmsnnet.engine.runners import is_training, unwrapped_model
 from mmsnnet.models import find_backbone, find_mismatch
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:
-    """Refuse data sets whose folder does not exist.
+    """Refuse data sets whose folders do not exist.
 
     Raises:
-        FileNotFoundError: naming the folder, and how to set it.
+        FileNotFoundError: naming the folders, and how to set them.
     """
+    missing = {}
     for loader in loaders:
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
-        root = dataset.get('data_root')
-        if root and '://' not in root and not Path(root).exists():
-            raise FileNotFoundError(
-                f'data_root {root!r} of {loader} does not exist: put the data set there, or point to it with '
-                f'--cfg-options {loader}.dataset.data_root=PATH'
-            )
+        root = dataset.get('data_root') or ''
+        if '://' in root:
+            continue
+        folders = [Path(root, prefix) for prefix in (dataset.get('data_prefix') or {}).values() if prefix]
+        absent = [str(folder) for folder in ([Path(root)] if root else []) + folders if not folder.exists()]
+        if absent:
+            missing[loader] = absent[0]
+    if missing:
+        options = ' '.join(f'{loader}.dataset.data_root=PATH' for loader in missing)
+        raise FileNotFoundError(
+            f'no data at {", ".join(dict.fromkeys(missing.values()))}: put or link the data set there, or point to it '
+            f'with --cfg-options {options}'
+        )
 
 
-def check_classes(runner: Runner) -> None:
-    """Refuse a segmentation head that has not one output per class of the training set.
+def check_heads(runner: Runner) -> None:
+    """Refuse a segmentor whose heads do not fit its data set's classes or its backbone's width.
 
     Raises:
         ValueError: with both numbers.
     """
-    head = getattr(unwrapped_model(runner), 'decode_head', None)
-    if head is None or not is_training(runner):
-        return
-    classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
-    if classes is not None and len(classes) != head.num_classes:
-        raise ValueError(
-            f'decode_head has num_classes={head.num_classes}, but the training set has {len(classes)} classes: '
-            f'set num_classes={len(classes)} in decode_head and every auxiliary_head'
+    model = unwrapped_model(runner)
+    heads = {'decode_head': getattr(model, 'decode_head', None)}
+    auxiliary = getattr(model, 'auxiliary_head', None)
+    if isinstance(auxiliary, nn.ModuleList):
+        heads |= {f'auxiliary_head[{index}]': head for index, head in enumerate(auxiliary)}
+    else:
+        heads['auxiliary_head'] = auxiliary
+    dataset = (runner.train_dataloader if is_training(runner) else runner.test_dataloader).dataset
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    width = model.backbone.out_channels if getattr(model, 'neck', None) is None else None
+    for name, head in heads.items():
+        if classes is not None and getattr(head, 'num_classes', len(classes)) != len(classes):
+            raise ValueError(
+                f'{name} has num_classes={head.num_classes}, but the data set has {len(classes)} classes: '
+                f'set num_classes={len(classes)} in decode_head and every auxiliary_head'
+            )
+        # A head that reads several levels has a list.
+        channels = getattr(head, 'in_channels', width)
+        if width is not None and set(channels if isinstance(channels, list | tuple) else [channels]) != {width}:
+            raise ValueError(
+                f"{name} has in_channels={channels}, but every map has the largest anchor's width, {width}: "
+                f'set in_channels to {width}'
+            )
+
+
+def warn_without_sampling(runner: Runner) -> None:
+    """Tell who trains a stitched model without the hook that draws routes."""
+    names = {type(hook).__name__ for hook in runner.hooks}
+    if is_training(runner) and 'StitchSamplingHook' not in names:
+        runner.logger.warning(
+            'no StitchSamplingHook: only the largest anchor trains, and no stitch; append '
+            "dict(type='mmsnnet.StitchSamplingHook') to custom_hooks"
         )
 
 
@@ -61,4 +94,10 @@ def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
     problem = find_mismatch(backbone.state_dict(), given)
     if problem:
         raise ValueError(f'the checkpoint is of another architecture than this {type(backbone).__name__}: {problem}')
+    if not is_training(runner):
+        # Auxiliary heads are not needed, and may be left out.
+        rest = {key: value for key, value in model.state_dict().items() if not key.startswith((prefix, 'auxiliary_'))}
+        problem = find_mismatch(rest, {key: value for key, value in weights.items() if key in rest})
+        if problem:
+            raise ValueError(f'the checkpoint does not fit this {type(model).__name__}: {problem}')
     return True

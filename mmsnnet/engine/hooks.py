@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmsnnet.engine.checks import check_checkpoint, check_classes
+from mmsnnet.engine.checks import check_checkpoint, check_heads
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
@@ -57,7 +57,7 @@ class StitchSamplingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Refuse what cannot work, before weights are loaded."""
         find_backbone(runner.model)
-        check_classes(runner)
+        check_heads(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
@@ -71,6 +71,12 @@ class StitchSamplingHook(Hook):
         self.sampler = ROUTE_SAMPLERS.build(
             {'_scope_': 'mmsnnet', 'gflops': self.costs.gflops, 'seed': seed, **self.sampler_cfg}
         )
+        if len(getattr(self.sampler, 'groups', ())) == 1 and 'step_gflops' in self.sampler_cfg:
+            runner.logger.warning(
+                f'step_gflops={self.sampler_cfg["step_gflops"]} puts all {len(self.costs)} stitches, of '
+                f'{min(self.costs.gflops):.4g} to {max(self.costs.gflops):.4g} GFLOPs, into one group: they are drawn '
+                'uniformly; set sampler.step_gflops to a fraction of that range'
+            )
         if self._has_stitching_layers:
             runner.logger.info('stitching layers come from the checkpoint: no least-squares start')
         elif self.init_images:

@@ -10,6 +10,7 @@ from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmsnnet.engine.batches import CheckedBatch, checked_batches, preprocessed_once
+from mmsnnet.engine.checks import warn_without_sampling
 from mmsnnet.engine.progress import RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
@@ -55,6 +56,7 @@ class _RoutesLoop:
         self.route_batch = route_batch
         self.records: list[Record] = []
         self.progress = RoutesProgress(self.runner.logger.info)
+        warn_without_sampling(self.runner)
         # An unknown route should stop a run before it trains, not at its first validation.
         space = find_backbone(self.runner.model).space
         only_costs_tell = isinstance(routes, str) and routes.startswith('budget:')
@@ -170,6 +172,8 @@ class StitchValLoop(_RoutesLoop, ValLoop):
 class StitchTestLoop(_RoutesLoop, TestLoop):
     """A ``TestLoop`` over routes, which also writes ``stitches.json`` and ``pareto.png``.
 
+    Records that earlier tests of the same checkpoint and data have written of other routes stay.
+
     Args:
         out_dir: where these go; by default the runner's log folder.
         resume: go on where an interrupted test with the same ``out_dir`` stopped.
@@ -208,6 +212,13 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
         wanted = {route.id for route in self.routes}
         return [record for record in message[0] if record.id in wanted]
 
+    def _with_earlier_records(self) -> list[Record]:
+        """This test's records, and those of other routes that earlier ones of the same model and data have left."""
+        path = self.out_dir / 'stitches.json'
+        earlier = [record for record in read_records(path) if self._is_of_this_run(record)] if path.is_file() else []
+        known = {record.id: record for record in (*earlier, *self.records)}
+        return [known[id_] for id_ in sorted(known)]
+
     def _is_of_this_run(self, record: Record) -> bool:
         provenance = record.provenance or {}
         return all(provenance.get(key) == value for key, value in self.provenance.items())
@@ -221,7 +232,7 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
         if is_main_process():
             for record in self.records:
                 record.provenance = self.provenance
-            write_report(self.records, self.out_dir)
+            write_report(self._with_earlier_records(), self.out_dir)
             self.runner.logger.info(f'wrote {self.out_dir / "stitches.json"} and {self.out_dir / "pareto.png"}')
 
     @property

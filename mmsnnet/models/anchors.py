@@ -208,8 +208,7 @@ def create_anchor(model: str, with_cp: bool = False, **timm_kwargs) -> Anchor:
     _check_local_files(model, timm_kwargs)
     try:
         vit = timm.create_model(model, num_classes=0, **timm_kwargs)
-    except FileNotFoundError:
-        raise
+    # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
         raise ValueError(_explain(model, timm_kwargs, error)) from error
     return wrap_vit(vit, with_cp)
@@ -279,8 +278,8 @@ def _explain(model: str, timm_kwargs: dict, error: Exception) -> str:
     message = f'timm cannot create anchor {model!r} with {timm_kwargs}: {" ".join(reason[:3])}'
     if timm_kwargs.get('pretrained'):
         message += (
-            ' (to load a local file: pretrained=True, pretrained_cfg_overlay=dict(file=PATH); '
-            'to start without weights: pretrained=False)'
+            " (a local file: init_cfg=dict(type='TimmPretrained', file=PATH); without weights: no init_cfg and no "
+            'pretrained)'
         )
     return message
 

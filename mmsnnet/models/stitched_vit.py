@@ -45,6 +45,9 @@ class PlainViTBackbone(BaseModule):
 
     def __init__(self, anchors: Sequence[dict], with_cp: bool, norm_eval: bool, init_cfg: dict | None) -> None:
         super().__init__(init_cfg)
+        for anchor in anchors:
+            if 'model' not in anchor:
+                raise ValueError(f"anchor {dict(anchor)} has no 'model': give the name of a timm model")
         self.norm_eval = norm_eval
         self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
         self._timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]

@@ -1,5 +1,7 @@
 """Weights of single anchors, loaded when training starts."""
 
+from pathlib import Path
+
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
@@ -37,6 +39,11 @@ def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None
 
 
 def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: str = '') -> None:
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise FileNotFoundError(
+            f'no checkpoint {checkpoint!r}, from which anchor {timm_args["model"]!r} starts: train that anchor first, '
+            'or point its init_cfg to another file'
+        )
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = loaded.get('state_dict', loaded)
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

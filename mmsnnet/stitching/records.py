@@ -97,7 +97,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'no records at {path}: write them with tools/test.py or tools/flops.py')
+        raise FileNotFoundError(f'no records at {path}: write them with tools/benchmark.py or tools/test.py')
     try:
         records = [Record(**row) for row in json.loads(path.read_text())]
     except (TypeError, ValueError) as error:

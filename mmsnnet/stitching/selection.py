@@ -33,6 +33,11 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
             return _within(space, argument, gflops)
         if word == 'front':
             return _front(space, argument)
+        if word.isalpha():
+            raise ValueError(
+                f"unknown selection {routes!r}: give 'all', 'anchors', a number of routes, 'budget:LO-HI', "
+                "'front:FILE', or ids and names"
+            )
         routes = [routes]
     selected = list(dict.fromkeys(space.find(route) for route in routes))
     if not selected:

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -102,9 +103,10 @@ class StitchSpace(Sequence[Route]):
             if route in self._by_name:
                 return self._by_name[route]
             if not route.isdecimal():
+                (similar,) = get_close_matches(route, self._by_name, n=1, cutoff=0)
                 raise ValueError(
-                    f'unknown route {route!r}: this space has {len(self)} routes, from {self[0].name!r} to '
-                    f'{self[-1].name!r}; give one of those names or an id 0..{len(self) - 1}'
+                    f'unknown route {route!r}: this space has {len(self)} routes, ids 0..{len(self) - 1}, which '
+                    f'tools/flops.py lists; did you mean {similar!r}?'
                 )
             route = int(route)
         try:

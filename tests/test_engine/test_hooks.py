@@ -139,3 +139,19 @@ def test_anchors_trained_alone_are_where_a_stitched_model_starts(make_config, tm
     cfg.model.backbone.anchors[0].init_cfg = dict(init_cfg, checkpoint='missing.pth')
     with pytest.raises(FileNotFoundError, match=r'missing\.pth'):
         train(cfg)
+
+
+def log_of(runner: Runner) -> str:
+    return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def test_tells_of_cost_groups_that_are_none(make_config):
+    assert 'into one group' not in log_of(train(make_config()))
+    assert 'step_gflops=10 puts all 4 stitches' in log_of(
+        train(make_config(**{'custom_hooks.0.sampler.step_gflops': 10}))
+    )
+
+
+def test_tells_of_training_without_the_hook(make_config):
+    assert 'no StitchSamplingHook' not in log_of(train(make_config()))
+    assert 'no StitchSamplingHook: only the largest anchor trains' in log_of(train(make_config(custom_hooks=[])))

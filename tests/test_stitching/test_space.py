@@ -120,7 +120,10 @@ def test_finds_by_id_digits_name_and_equal_route(key):
         (134, r'134.*0\.\.133'),
         (-1, r'-1.*0\.\.133'),
         ('134', r'134.*0\.\.133'),
-        ('s[0:3]-l[5:24]', r"unknown route 's\[0:3\]-l\[5:24\]'.*134 routes.*'s\[0:12\]'.*0\.\.133"),
+        (
+            's[0:3]-l[5:24]',
+            r"unknown route 's\[0:3\]-l\[5:24\]'.*134 routes, ids 0\.\.133.*did you mean 's\[0:3\]-l\[6:24\]'",
+        ),
         ('', 'unknown route'),
         (StitchSpace.two_way((12, 12))[4], r"'s\[0:3\]-l\[3:12\]' \(id 4\) is not of this space"),
         (Route(5, 's[0:3]-l[6:24]', 'SL', StitchSpace.two_way((12, 24))[4].spans), 'not of this space'),

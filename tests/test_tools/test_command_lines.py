@@ -57,8 +57,43 @@ def test_a_single_anchor_gives_one_record_to_compare_with(make_config, run_tool,
     (alone,) = read_records(tmp_path / 'work_dir' / 'stitches.json')
     assert alone.gflops > 0
     assert 'mIoU' in alone.metrics
-    run_tool('plot', tmp_path / 'work_dir' / 'stitches.json', '--out', tmp_path / 'plot.png')
-    assert (tmp_path / 'plot.png').exists()
+    run_tool('plot', tmp_path / 'work_dir' / 'stitches.json', '--out', tmp_path / 'plots' / 'plot.png')
+    assert (tmp_path / 'plots' / 'plot.png').exists()
+    run_tool('flops', tmp_path / 'alone.py', '--json', tmp_path / 'flops.json')
+    assert [record.gflops for record in read_records(tmp_path / 'flops.json')] == [alone.gflops]
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('test', tmp_path / 'alone.py', tmp_path / 'work_dir' / 'iter_4.pth', '--routes', 'all')
+    assert_one_line(stopped.value, '--routes needs a stitched model')
+
+
+def test_plot_tells_what_it_cannot_plot(trained, run_tool, tmp_path):
+    run_tool('flops', trained[0], '--json', tmp_path / 'flops.json')
+    run_tool('test', *trained, '--work-dir', tmp_path)
+    for arguments, message in (
+        ([tmp_path / 'flops.json'], 'no metrics to plot'),
+        ([tmp_path / 'stitches.json', '--metric', 'mAP'], "no metric 'mAP'"),
+        ([tmp_path / 'stitches.json', '--alone', tmp_path / 'stitches.json'], 'has 4 of a stitched model'),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run_tool('plot', *arguments, '--out', tmp_path / 'plot.png')
+        assert_one_line(stopped.value, message)
+
+
+def test_testing_some_routes_keeps_the_records_of_others(trained, run_tool, tmp_path):
+    run_tool('test', *trained, '--work-dir', tmp_path)
+    everything = (tmp_path / 'stitches.json').read_bytes()
+    run_tool('test', *trained, '--work-dir', tmp_path, '--routes', 'anchors')
+    assert (tmp_path / 'stitches.json').read_bytes() == everything
+    # Another checkpoint's are not mixed with them.
+    run_tool('test', trained[0], trained[1].with_name('iter_2.pth'), '--work-dir', tmp_path, '--routes', 'anchors')
+    assert len(read_records(tmp_path / 'stitches.json')) == 2
+
+
+def test_quickstart_names_a_missing_folder(run_tool, tmp_path):
+    (tmp_path / 'images' / 'train').mkdir(parents=True)
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('quickstart', '--data', 'camvid', '--data-root', tmp_path)
+    assert_one_line(stopped.value, 'no folder .*images/val.: give --data-root')
 
 
 BAD_INPUT = {
@@ -68,8 +103,20 @@ BAD_INPUT = {
     'data root': (
         ['{config}', '{checkpoint}'],
         {'test_dataloader.dataset.data_root': 'nowhere'},
-        "'nowhere' of test_dataloader does not exist.*--cfg-options test_dataloader.dataset.data_root=PATH",
+        'no data at nowhere: .*--cfg-options test_dataloader.dataset.data_root=PATH',
     ),
+    'data folder': (
+        ['{config}', '{checkpoint}'],
+        {'test_dataloader.dataset.data_prefix.img_path': 'images/vall'},
+        'no data at .*/images/vall: ',
+    ),
+    'classes': (
+        ['{config}', '{checkpoint}'],
+        {'model.decode_head.num_classes': 5},
+        'num_classes=5, but the data set has 3 classes',
+    ),
+    'head': (['{config}', '{checkpoint}'], {'model.decode_head.channels': 12}, r'does not fit .* has shape \(8, '),
+    'tta': (['{config}', '{checkpoint}', '--tta'], {}, '--tta needs tta_model and tta_pipeline'),
     'out index': (['{config}', '{checkpoint}'], {'model.backbone.out_indices': [9]}, 'out index 9 .* 0..3'),
     'architecture': (
         ['{config}', '{checkpoint}'],
@@ -98,7 +145,13 @@ BAD_TRAINING = {
         {'model.backbone.anchors.0': dict(pretrained=True, pretrained_cfg_overlay=dict(file='missing.pth'))},
         "no weight file 'missing.pth'",
     ),
-    'classes': ({'model.decode_head.num_classes': 7}, 'num_classes=7, but the training set has 3 classes'),
+    'classes': ({'model.decode_head.num_classes': 7}, 'num_classes=7, but the data set has 3 classes'),
+    'head width': ({'model.decode_head.in_channels': 8}, "in_channels=8, but .* the largest anchor's width, 16"),
+    'no model': ({'model.backbone.anchors.0': dict(depth=2)}, "anchor {'depth': 2.*} has no 'model'"),
+    'anchor checkpoint': (
+        {'model.backbone.anchors.0.init_cfg': dict(type='Pretrained', checkpoint='missing.pth')},
+        "no checkpoint 'missing.pth', from which anchor .* starts: train that anchor first",
+    ),
     'patch size': ({'model.backbone.anchors.0.patch_size': 16}, r'differ in patch size: \(16, 16\) and \(8, 8\)'),
     'prefix tokens': ({'model.backbone.anchors.0.reg_tokens': 4}, 'prefix tokens .*: 5 and 1'),
     'small image': (
