@@ -122,7 +122,7 @@ def test_finds_by_id_digits_name_and_equal_route(key):
         ('134', r'134.*0\.\.133'),
         (
             's[0:3]-l[5:24]',
-            r"unknown route 's\[0:3\]-l\[5:24\]'.*134 routes, ids 0\.\.133.*did you mean 's\[0:3\]-l\[6:24\]'",
+            r"unknown route.*134 routes, ids 0\.\.133.*did you mean 's\[0:3\]-l\[6:24\]'",
         ),
         ('', 'unknown route'),
         (StitchSpace.two_way((12, 12))[4], r"'s\[0:3\]-l\[3:12\]' \(id 4\) is not of this space"),

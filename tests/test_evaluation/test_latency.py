@@ -1,0 +1,149 @@
+"""Latency is measured and estimated consistently; that the times are right, no test can tell."""
+
+import json
+
+import pytest
+import torch
+from toys import toy_backbone
+
+from mmsnnet.evaluation import LatencyBench, LatencySetting, add_latency, time_by_turns
+from mmsnnet.evaluation.latency_records import interquartile_range
+from mmsnnet.evaluation.peak_memory import peak_memory
+from mmsnnet.stitching import Record
+
+DEPTHS = {'depths': (3, 6), 'out_indices': (1, 3, 5)}
+SETTING = LatencySetting((32, 48), repetitions=2)
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def bench() -> LatencyBench:
+    return LatencyBench(toy_backbone(**DEPTHS), SETTING)
+
+
+def test_measures_each_route_as_often_as_asked(bench):
+    routes = list(bench.backbone.space)
+    measured = bench.measure(routes)
+    assert list(measured) == routes
+    for measurement in measured.values():
+        assert len(measurement.samples_ms) == 2
+        assert min(measurement.samples_ms) > 0
+        assert measurement.activations_mb > 0
+
+
+def test_measurement_runs_the_route_it_speaks_of(bench, monkeypatch):
+    seen = []
+    run = LatencyBench._run
+    monkeypatch.setattr(LatencyBench, '_run', lambda self: seen.append(self.backbone.route) or run(self))
+    routes = list(bench.backbone.space)
+    bench.measure(routes)
+    # The first turn warms up and tells the memory.
+    assert seen == [route for route in routes for _ in range(2)] + routes
+
+
+def test_model_is_as_it_was_afterwards(bench):
+    bench.model.train()
+    bench.backbone.set_route('s[0:3]')
+    bench.measure(list(bench.backbone.space)[:2])
+    bench.estimate(list(bench.backbone.space))
+    assert bench.model.training
+    assert bench.backbone.route.name == 's[0:3]'
+    assert 'forward' not in vars(bench.backbone)
+
+
+def test_estimate_is_the_sum_of_the_parts(bench, monkeypatch):
+    """With a clock on which every part takes a time of its own."""
+    milliseconds = {}
+    kinds = {part for route in bench.backbone.space for part in bench._parts(route)}
+    for index, kind in enumerate(sorted(kinds, key=str)):
+        milliseconds[kind] = 1.5**index
+    monkeypatch.setattr(
+        bench, '_time_route_by_parts', lambda route: [(part, milliseconds[part]) for part in bench._parts(route)]
+    )
+    for route, estimate in bench.estimate(list(bench.backbone.space)).items():
+        assert estimate == pytest.approx(sum(milliseconds[part] for part in bench._parts(route)))
+
+
+def test_parts_are_those_of_the_route(bench):
+    route = bench.backbone.space.find('l[0:2]-s[1:2]-l[4:6]')
+    kinds = [part[0] if isinstance(part, tuple) else part for part in bench._parts(route)]
+    # Embedding, two large blocks with a tap after the second, down, a small block, its tap, up, two large ones, tap.
+    assert kinds == ['embed', 1, 1, 1, 'down', 0, 'up', 1, 1, 1, 1, 'rest']
+
+
+def test_covering_routes_have_every_kind_of_part_and_are_few(bench):
+    covering = bench._covering_routes()
+    parts = {part for route in covering for part in bench._parts(route)}
+    assert parts == {part for route in bench.backbone.space for part in bench._parts(route)}
+    assert len(covering) < len(bench.backbone.space)
+
+
+def test_times_are_for_one_image(monkeypatch):
+    bench = LatencyBench(toy_backbone(), LatencySetting((32, 48), batch_size=4))
+    clock = iter(range(100))
+    monkeypatch.setattr('mmsnnet.evaluation.latency.time.perf_counter', lambda: next(clock))
+    assert bench._time(lambda: None) == 1e3 / 4
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_runs_in_mixed_precision(dtype):
+    bench = LatencyBench(toy_backbone(), LatencySetting((32, 48), dtype=dtype, repetitions=1))
+    seen = []
+    bench.backbone.anchors[0].blocks[0].mlp.fc1.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    bench.measure([bench.backbone.space[0]])
+    assert set(seen) == {getattr(torch, dtype)}
+
+
+def test_peak_memory_counts_what_lives_at_once():
+    big = torch.zeros(250_000)
+
+    def two_at_once():
+        first = big + 1
+        second = first + 1
+        del first
+        return second + 1
+
+    assert peak_memory(two_at_once, CPU) == 2_000_000
+    assert peak_memory(lambda: big.view(500, 500).T, CPU) == 0
+    assert peak_memory(lambda: big.add_(1), CPU) == 0
+    assert peak_memory(lambda: [big + 1 for _ in range(3)], CPU) == 3_000_000
+
+
+def test_times_by_turns():
+    turns = []
+    result = time_by_turns({'a': lambda: turns.append('a'), 'b': lambda: turns.append('b')}, CPU, repetitions=2)
+    assert turns == ['a', 'b'] * 3
+    assert set(result) == {'a', 'b'}
+
+
+def test_interquartile_range():
+    assert interquartile_range([1.0]) == 0
+    assert interquartile_range([1, 2, 3, 4, 5]) == 2
+
+
+def test_records_get_latency_memory_and_how_good_the_estimate_is(tmp_path):
+    backbone = toy_backbone(**DEPTHS)
+    records = [Record(r.id, r.name, r.kind, 1.0, 2.0, provenance={'config': 'x'}) for r in backbone.space]
+    add_latency(records, backbone, SETTING, 'measure', tmp_path / 'latency.json')
+    for record in records:
+        assert record.latency_ms > 0
+        assert record.memory_mb > 2e6 * 4 / 2**20
+        assert record.provenance['config'] == 'x'
+        assert set(record.provenance['latency']['estimate_error_percent']) == {'median', 'largest'}
+    content = json.loads((tmp_path / 'latency.json').read_text())
+    assert len(content['routes']) == len(records)
+    assert content['setting']['input_shape'] == [32, 48]
+
+
+def test_samples_of_another_setting_are_not_taken_up(tmp_path):
+    backbone = toy_backbone(**DEPTHS)
+    records = [Record(0, 's[0:3]', 'anchor', 1.0, 2.0)]
+    path = tmp_path / 'latency.json'
+    add_latency(records, backbone, SETTING, 'measure', path)
+    content = json.loads(path.read_text())
+    content['routes']['s[0:3]']['samples_ms'] = [1e9, 1e9]
+    path.write_text(json.dumps(content))
+    add_latency(records, backbone, SETTING, 'measure', path, resume=True)
+    assert records[0].latency_ms == 1e9
+    add_latency(records, backbone, LatencySetting((48, 48), repetitions=2), 'measure', path, resume=True)
+    assert records[0].latency_ms < 1e9
