@@ -11,6 +11,7 @@ from mmsnnet.stitching import Record, front_records
 from mmsnnet.stitching.records import without_nan, write_file
 
 PLOT_ID = 'pareto'
+ALONE = 'anchor trained alone'
 
 
 def write_html(
@@ -30,10 +31,10 @@ def write_html(
         records=without_nan([asdict(record) for record in records]),
         costs={cost: COST_LABELS[cost] for cost in costs},
         fronts=fronts,
-        plot=_plot_html(records, metric, costs, trained_alone),
+        points=without_nan({cost: _points(records, metric, cost, trained_alone) for cost in costs}),
+        plot=_plot_html(records, metric, costs[0], trained_alone),
         plot_id=PLOT_ID,
         provenance=_flat(records[0].provenance or {}),
-        num_dominated=len(records) - len(fronts[costs[0]]),
     )
     write_file(Path(path), lambda partial: partial.write_text(page, encoding='utf-8'))
 
@@ -49,64 +50,63 @@ def _template() -> Any:
     return environment.get_template('report.html')
 
 
-def _plot_html(records: Sequence[Record], metric: str, costs: Sequence[str], trained_alone: Sequence[Record]) -> str:
-    """The plot as an HTML element, plotting library included."""
+def _traces(
+    records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]
+) -> dict[str, Sequence[Record]]:
+    """What is drawn, by name, in the order of drawing."""
+    kinds = {kind: [record for record in records if record.kind == kind] for kind in KIND_COLOURS}
+    traces = {'front': front_records(records, metric, cost)} | {kind: group for kind, group in kinds.items() if group}
+    return traces | ({ALONE: trained_alone} if trained_alone else {})
+
+
+def _points(
+    records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]
+) -> dict[str, list[list[float | None]]]:
+    """Coordinates of all traces over a cost, for the page to switch to."""
+    traces = _traces(records, metric, cost, trained_alone).values()
+    return {
+        'x': [[getattr(record, cost) for record in group] for group in traces],
+        'y': [[record.metrics.get(metric) for record in group] for group in traces],
+    }
+
+
+def _plot_html(records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]) -> str:
+    """The plot over a cost as an HTML element, plotting library included."""
     import plotly.graph_objects as go
 
-    groups = {kind: [record for record in records if record.kind == kind] for kind in KIND_COLOURS}
-    groups = {kind: group for kind, group in groups.items() if group}
-    front_of = {cost: front_records(records, metric, cost) for cost in costs}
     figure = go.Figure()
-    first = costs[0]
-    line = {'mode': 'lines', 'line_color': '#999999', 'hoverinfo': 'skip'}
-    figure.add_trace(_trace(go, front_of[first], metric, first, 'front', **line))
-    for kind, group in groups.items():
-        marker = {'color': KIND_COLOURS[kind], 'size': 14 if kind == 'anchor' else 8}
-        figure.add_trace(_trace(go, group, metric, first, f'{kind} ({len(group)})', mode='markers', marker=marker))
-    if trained_alone:
-        marker = {'color': '#F0E442', 'size': 18, 'symbol': 'star', 'line': {'color': 'black', 'width': 1}}
-        trace = _trace(go, trained_alone, metric, first, 'anchor trained alone', mode='markers', marker=marker)
-        figure.add_trace(trace)
-    drawn = [*groups.values(), *([trained_alone] if trained_alone else [])]
-    buttons = [
-        {
-            'label': COST_LABELS[cost],
-            'method': 'update',
-            'args': [
-                {
-                    'x': [[getattr(record, cost) for record in group] for group in (front_of[cost], *drawn)],
-                    'y': [[record.metrics.get(metric) for record in group] for group in (front_of[cost], *drawn)],
-                },
-                {'xaxis.title.text': COST_LABELS[cost]},
-            ],
-        }
-        for cost in costs
-    ]
-    menu = {'type': 'buttons', 'direction': 'right', 'x': 0, 'xanchor': 'left', 'y': 1.14, 'buttons': buttons}
+    for name, group in _traces(records, metric, cost, trained_alone).items():
+        figure.add_trace(_trace(go, name, group, metric, cost))
     figure.update_layout(
         template='plotly_white',
-        margin={'l': 60, 'r': 20, 't': 60, 'b': 60},
-        height=520,
+        margin={'l': 60, 'r': 20, 't': 20, 'b': 60},
+        height=480,
         hovermode='closest',
         legend={'orientation': 'h', 'y': -0.2},
-        xaxis={'title': {'text': COST_LABELS[first]}, 'rangemode': 'tozero'},
+        xaxis={'title': {'text': COST_LABELS[cost]}, 'rangemode': 'tozero'},
         yaxis={'title': {'text': metric}},
-        updatemenus=[menu],
     )
     return figure.to_html(
         full_html=False, include_plotlyjs=True, div_id=PLOT_ID, config={'responsive': True, 'displayModeBar': False}
     )
 
 
-def _trace(go: Any, group: Sequence[Record], metric: str, cost: str, name: str, **style: Any) -> Any:
+def _trace(go: Any, name: str, group: Sequence[Record], metric: str, cost: str) -> Any:
+    x, y = [getattr(record, cost) for record in group], [record.metrics.get(metric) for record in group]
+    if name == 'front':
+        return go.Scatter(x=x, y=y, name=name, mode='lines', line={'color': '#999999'}, hoverinfo='skip')
+    marker = {'color': KIND_COLOURS.get(name), 'size': 14 if name == 'anchor' else 8}
+    if name == ALONE:
+        marker = {'color': '#F0E442', 'size': 18, 'symbol': 'star', 'line': {'color': 'black', 'width': 1}}
     return go.Scatter(
-        x=[getattr(record, cost) for record in group],
-        y=[record.metrics.get(metric) for record in group],
-        name=name,
+        x=x,
+        y=y,
+        name=name if name == ALONE else f'{name} ({len(group)})',
+        mode='markers',
+        marker=marker,
         customdata=[[record.id, record.name] for record in group],
         text=[_hover(record, metric) for record in group],
-        hovertemplate='%{text}<extra></extra>' if style.get('hoverinfo') != 'skip' else None,
-        **style,
+        hovertemplate='%{text}<extra></extra>',
     )
 
 

@@ -98,7 +98,7 @@ def test_a_loop_that_sets_no_route_evaluates_the_largest_anchor(make_config):
 
 
 def test_refuses_a_class_count_that_does_not_match_the_head(make_config):
-    with pytest.raises(ValueError, match='num_classes=5, but the training set has 3 classes'):
+    with pytest.raises(ValueError, match='num_classes=5, but the data set has 3 classes'):
         train(make_config(**{'model.decode_head.num_classes': 5}))
 
 

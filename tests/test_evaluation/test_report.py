@@ -132,6 +132,11 @@ def emit(page, event: str, data: str) -> None:
 
 
 def test_page_fits_its_window_and_reports_no_error(page):
+    buttons = page.find_elements('css selector', '#axes button')
+    assert [button.text for button in buttons] == ['GFLOPs', 'latency (ms)', 'parameters (M)']
+    assert all(
+        button.rect['x'] + button.rect['width'] <= page.execute_script('return innerWidth') for button in buttons
+    )
     widths = page.execute_script('return [document.documentElement.scrollWidth, window.innerWidth]')
     assert widths[0] <= widths[1]
     assert page.execute_script("return document.querySelectorAll('#pareto .scatterlayer .trace').length") == 7
@@ -147,8 +152,7 @@ def test_page_shows_the_front_and_how_many_are_dominated(page):
 
 
 def test_x_axis_and_front_switch_to_latency(page):
-    button = page.find_elements('css selector', '#pareto .updatemenu-button')[1]
-    page.execute_script("arguments[0].dispatchEvent(new MouseEvent('click'))", button)
+    page.find_element('css selector', '#axes button[data-cost=latency_ms]').click()
     assert 'latency (ms)' in text(page, '#pareto .xtitle')
     assert {item.text for item in page.find_elements('css selector', 'h2 .cost-name')} == {'latency (ms)'}
     assert [row[0] for row in rows(page, 'front')[1:]] == [SPACE[7].name, SPACE[5].name, SPACE[1].name]

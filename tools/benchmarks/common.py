@@ -307,5 +307,10 @@ def markdown(results: dict, comparisons: list[Comparison]) -> Iterator[str]:
 
 
 def format_ms(samples_ms: list[float]) -> str:
-    values = summary(samples_ms)
-    return f'{values["median_ms"]:.4g} ({values["q1_ms"]:.4g}..{values["q3_ms"]:.4g})'
+    median, first, third = (format_number(summary(samples_ms)[key]) for key in ('median_ms', 'q1_ms', 'q3_ms'))
+    return f'{median} ({first}..{third})'
+
+
+def format_number(value: float) -> str:
+    """Four digits or more, never an exponent."""
+    return f'{value:.4g}' if value < 1e4 else f'{value:.0f}'
