@@ -99,6 +99,7 @@ class BudgetController:
         metric: to rank by; by default mIoU or a box AP.
         headroom: share of the target that a better route must leave free.
         patience: frames before moving up.
+        overhead_ms: what a frame takes beside what was benchmarked, such as loading it and painting the result.
 
     Attributes:
         record: the route to run next.
@@ -111,9 +112,12 @@ class BudgetController:
         metric: str | None = None,
         headroom: float = 0.1,
         patience: int = 10,
+        overhead_ms: float = 0.0,
     ) -> None:
         if target_ms <= 0:
             raise ValueError(f'target_ms must be above 0, got {target_ms}')
+        if overhead_ms < 0:
+            raise ValueError(f'overhead_ms must be 0 or more, got {overhead_ms}')
         if not 0 <= headroom < 1:
             raise ValueError(f'headroom is a share from 0 to below 1, got {headroom}')
         metric = metric or main_metric(records)
@@ -121,6 +125,7 @@ class BudgetController:
         self.front = front_records(records, metric, 'latency_ms')
         self.target_ms = target_ms
         self.headroom = headroom
+        self.overhead_ms = overhead_ms
         # Each frame's log of (time taken / time benchmarked); the slowest of a window speaks for it.
         self._slowness: deque[float] = deque(maxlen=patience)
         self.record = self._best(0.0, target_ms)
@@ -133,7 +138,7 @@ class BudgetController:
         """
         if not frame_ms > 0:
             raise ValueError(f'frame_ms must be above 0, got {frame_ms}')
-        self._slowness.append(log(frame_ms / self.record.latency_ms))
+        self._slowness.append(log(frame_ms / self._expected_ms(self.record)))
         if frame_ms > self.target_ms:
             self._move(self._best(self._slowness[-1], self.target_ms))
         elif len(self._slowness) == self._slowness.maxlen:
@@ -145,8 +150,12 @@ class BudgetController:
     def _best(self, slowness: float, limit_ms: float) -> Record:
         """The best record within a limit on a device that much slower, or the fastest one."""
         allowed = log(limit_ms) - slowness
-        fitting = [record for record in self.front if log(record.latency_ms) <= allowed]
+        fitting = [record for record in self.front if log(self._expected_ms(record)) <= allowed]
         return fitting[-1] if fitting else self.front[0]
+
+    def _expected_ms(self, record: Record) -> float:
+        """What a frame takes on the device as it was benchmarked."""
+        return record.latency_ms + self.overhead_ms
 
     def _move(self, record: Record) -> None:
         if record is not self.record:

@@ -126,6 +126,19 @@ def test_controller_skips_routes_that_would_be_too_slow():
     assert [id_ for id_, _ in drive(controller, device, 3)] == [4, 0, 0]
 
 
+def test_controller_knows_what_a_frame_takes_beside_the_model():
+    """With 20 ms of loading and painting, a route of 5 ms and one of 12 ms hardly differ."""
+    controller = BudgetController(RECORDS, target_ms=40, patience=3, overhead_ms=20)
+    assert controller.record.id == 1
+    controller.update(80)
+    assert controller.record.id == 0
+    for _ in range(3):
+        controller.update(25)
+    assert controller.record.id == 1
+    with pytest.raises(ValueError, match='overhead_ms must be 0 or more'):
+        BudgetController(RECORDS, target_ms=40, overhead_ms=-1)
+
+
 def test_controller_does_not_flutter_near_a_limit():
     """Load at which the better route just misses its headroom, and jitter around it."""
     controller, device = BudgetController(RECORDS, target_ms=12.4, patience=5), Device(load=1.0)

@@ -191,3 +191,21 @@ def test_two_ranks_give_the_metrics_of_one(trained, run_tool, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (read_records(tmp_path / name / 'stitches.json') for name in ('one', 'two'))
     assert [record.metrics for record in one] == [record.metrics for record in two]
+
+
+def test_streams_frames_at_a_rate(trained, run_tool, tmp_path, capsys):
+    run_tool('benchmark', *trained, '--out', tmp_path / 'out', '--latency', '--repetitions', 2)
+    frames = trained[0].parent / 'data' / 'images' / 'val'
+    arguments = ['stream', *trained, '--images', frames, '--target-ms', 1000, '--repeat', 2]
+    records = tmp_path / 'out' / 'stitches.json'
+    run_tool(*arguments, '--records', records, '--disturb', '2-4', '--plot', tmp_path / 'stream.png')
+    assert '0 of 8 frames took longer than 1000 ms' in capsys.readouterr().out
+    assert (tmp_path / 'stream.png').stat().st_size > 0
+    for changes, message in (
+        (['--disturb', '7'], 'two frames such as 50-100'),
+        (['--images', tmp_path], 'no images'),
+        (['--records', 'none.json'], 'no records at none.json'),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run_tool(*arguments, '--records', records, *changes)
+        assert_one_line(stopped.value, message)
