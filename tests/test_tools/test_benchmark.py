@@ -203,7 +203,7 @@ def test_streams_frames_at_a_rate(trained, run_tool, tmp_path, capsys):
     assert (tmp_path / 'stream.png').stat().st_size > 0
     for changes, message in (
         (['--disturb', '7'], 'two frames such as 50-100'),
-        (['--images', tmp_path], 'no images'),
+        (['--images', tmp_path / 'work_dir'], 'no images'),
         (['--records', 'none.json'], 'no records at none.json'),
     ):
         with pytest.raises(SystemExit) as stopped:
