@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
@@ -64,11 +65,17 @@ def test_killed_at_random_it_resumes_to_the_same_records(trained, run_tool, tmp_
         f'sys.argv[0] = {str(ROOT / "tools" / "benchmark.py")!r}; runpy.run_path(sys.argv[0], run_name="__main__")'
     )
     command = [sys.executable, '-c', code, *trained, '--out', tmp_path / 'out', '--resume']
+    # Records name the number of threads, which the tests set to one for this process.
+    options = {
+        'env': {**os.environ, 'OMP_NUM_THREADS': '1'},
+        'stdout': subprocess.DEVNULL,
+        'stderr': subprocess.DEVNULL,
+    }
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, **options) as process:
             wait_for_progress(process, tmp_path / 'out', rng)
             process.kill()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, **options)
     expected, resumed = ((tmp_path / name / 'stitches.json').read_bytes() for name in ('expected', 'out'))
     assert resumed == expected
 
