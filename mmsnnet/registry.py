@@ -4,12 +4,21 @@ from collections.abc import Callable
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmsnnet', locations=['mmsnnet.models'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmsnnet', locations=['mmsnnet.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmsnnet', locations=['mmsnnet.engine'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmsnnet', locations=['mmsnnet.evaluation.coco_metric'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmsnnet',
+    locations=['mmsnnet.engine'],
+)
 ROUTE_SAMPLERS = Registry('route sampler', scope='mmsnnet', locations=['mmsnnet.engine'])
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_detection_job import coco_root, make_detection_config  # noqa: F401
 from toy_job import data_root, make_config  # noqa: F401
 from toys import SHARED
 

@@ -32,6 +32,7 @@ FAMILIES = {
     'beit-shared': dict(
         model='beit_base_patch16_224', use_rel_pos_bias=False, use_shared_rel_pos_bias=True, use_abs_pos_emb=True, **P16
     ),
+    'sam': dict(model='samvit_base_patch16', window_size=2, global_attn_indexes=(1,), **P16),
     'beit-both': dict(model='beit_base_patch16_224', use_shared_rel_pos_bias=True, **P16),
 }
 

@@ -2,11 +2,13 @@
 
 from mmsnnet.engine.checks import check_data_folders
 from mmsnnet.engine.hooks import StitchSamplingHook
+from mmsnnet.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
 from mmsnnet.engine.progress import ProgressBarHook, RoutesProgress
 from mmsnnet.engine.runners import configured_input_shape, find_input_shape, unwrapped_model
 
 __all__ = [
+    'LayerDecayOptimWrapperConstructor',
     'ProgressBarHook',
     'RoutesProgress',
     'StitchSamplingHook',

@@ -1,13 +1,18 @@
 """Checks that tell a user what is wrong before a long run starts."""
 
+import re
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import Dataset
 
 from mmsnnet.engine.runners import is_training, unwrapped_model
 from mmsnnet.models import find_backbone, find_mismatch
+
+# Heads whose classes are those of the data; a detector's RPN has none.
+_HEADS = re.compile(r'(decode_head|auxiliary_head|(roi_head\.)?(bbox_head|mask_head))(\.\d+)?')
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:
@@ -35,26 +40,21 @@ def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloade
 
 
 def check_heads(runner: Runner) -> None:
-    """Refuse a segmentor whose heads do not fit its data set's classes or its backbone's width.
+    """Refuse a model whose heads do not fit its data set's classes or its backbone's width.
 
     Raises:
         ValueError: with both numbers.
     """
     model = unwrapped_model(runner)
-    heads = {'decode_head': getattr(model, 'decode_head', None)}
-    auxiliary = getattr(model, 'auxiliary_head', None)
-    if isinstance(auxiliary, nn.ModuleList):
-        heads |= {f'auxiliary_head[{index}]': head for index, head in enumerate(auxiliary)}
-    else:
-        heads['auxiliary_head'] = auxiliary
-    dataset = (runner.train_dataloader if is_training(runner) else runner.test_dataloader).dataset
-    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    classes = getattr(_dataset(runner), 'metainfo', {}).get('classes')
     width = model.backbone.out_channels if getattr(model, 'neck', None) is None else None
-    for name, head in heads.items():
+    for name, head in model.named_modules():
+        if not _HEADS.fullmatch(name) or isinstance(head, nn.ModuleList):
+            continue
         if classes is not None and getattr(head, 'num_classes', len(classes)) != len(classes):
             raise ValueError(
                 f'{name} has num_classes={head.num_classes}, but the data set has {len(classes)} classes: '
-                f'set num_classes={len(classes)} in decode_head and every auxiliary_head'
+                f'set num_classes={len(classes)} in every head'
             )
         # A head that reads several levels has a list.
         channels = getattr(head, 'in_channels', width)
@@ -63,6 +63,44 @@ def check_heads(runner: Runner) -> None:
                 f"{name} has in_channels={channels}, but every map has the largest anchor's width, {width}: "
                 f'set in_channels to {width}'
             )
+
+
+def check_annotations(runner: Runner) -> None:
+    """Refuse annotations of COCO's format from which MMDetection would learn something else without a word.
+
+    Raises:
+        ValueError: classes without a category of their name, whose labels would shift the others'; no masks for a model
+            that predicts them.
+    """
+    dataset = _dataset(runner)
+    while not hasattr(dataset, 'get_cat_ids') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    categories, classes = getattr(dataset, 'cat_ids', None), getattr(dataset, 'metainfo', {}).get('classes')
+    if categories is None or classes is None:
+        return
+    if len(categories) != len(classes):
+        raise ValueError(
+            f"{dataset.ann_file} has categories for {len(categories)} of the data set's {len(classes)} classes: give "
+            'the names that it has, in its order: dataset.metainfo=dict(classes=(...)), and num_classes in every head'
+        )
+    roi_head = getattr(unwrapped_model(runner), 'roi_head', None)
+    if getattr(roi_head, 'with_mask', False) and _lacks_masks(dataset):
+        raise ValueError(
+            f'{dataset.ann_file} has boxes without masks, but the model predicts masks: take annotations with '
+            'segmentations, or a detector without mask head: model.roi_head.mask_head=None, with_mask=False in '
+            "LoadAnnotations and metric='bbox'"
+        )
+
+
+def _dataset(runner: Runner) -> Dataset:
+    return (runner.train_dataloader if is_training(runner) else runner.test_dataloader).dataset
+
+
+def _lacks_masks(dataset: Dataset) -> bool:
+    """Whether none of the first instances has a mask."""
+    samples = (dataset.get_data_info(index) for index in range(min(len(dataset), 100)))
+    instances = [instance for sample in samples for instance in sample.get('instances', [])]
+    return bool(instances) and not any(instance.get('mask') for instance in instances)
 
 
 def warn_without_sampling(runner: Runner) -> None:

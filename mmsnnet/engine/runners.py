@@ -32,7 +32,8 @@ def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
     Raises:
         ValueError: the config does not say.
     """
-    for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size')):
+    # MMSegmentation's names for it, then what MMDetection's configs with large-scale jitter call it.
+    for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size'), cfg.get('image_size')):
         if size is not None:
             height, width = (size, size) if isinstance(size, int) else size
             return height, width

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmsnnet.evaluation.peak_memory import peak_memory
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.costs import shapes_of
+from mmsnnet.models.head_outputs import head_outputs
 from mmsnnet.stitching import Route, Run, Switch, make_plan
 from mmsnnet.stitching.plan import Step, single_steps
 
@@ -114,7 +115,7 @@ class LatencyBench:
     def _run(self) -> Any:
         if self.model is self.backbone:
             return self.backbone(self.images)
-        return self.model(self.images, mode='tensor')
+        return head_outputs(self.model, self.images)
 
     def _time(self, run: Callable[[], Any]) -> float:
         """Milliseconds per image."""

@@ -7,12 +7,16 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.layers import PatchEmbed, resample_abs_pos_embed, resample_abs_pos_embed_nhwc
 from timm.models.beit import Beit, gen_relative_position_index
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from mmsnnet.models.fused_attention import FusedAttention
+from mmsnnet.models.windows import to_windowed
 
 Grid = tuple[int, int]
 
@@ -34,14 +38,14 @@ class Anchor(nn.Module):
         _check_is_plain(vit)
         self.with_cp = with_cp
         self.patch_embed = vit.patch_embed
-        self.cls_token = vit.cls_token
+        self.cls_token = getattr(vit, 'cls_token', None)
         self.reg_token = getattr(vit, 'reg_token', None)
         self.pos_embed = vit.pos_embed
         self.pos_drop = vit.pos_drop
         self.norm_pre = getattr(vit, 'norm_pre', nn.Identity())
         self.blocks = nn.ModuleList(vit.blocks)
         self.embed_dim: int = vit.embed_dim
-        self.num_prefix_tokens: int = vit.num_prefix_tokens
+        self.num_prefix_tokens: int = getattr(vit, 'num_prefix_tokens', 0)
         self.patch_size: Grid = vit.patch_embed.patch_size
         self.grid_size: Grid = vit.patch_embed.grid_size
         # Whether the position embedding has no slots for the prefix tokens (DeiT3), or has them (the others).
@@ -151,6 +155,33 @@ class EvaAnchor(Anchor):
         return self.blocks[index](tokens, rope=position[index] if self.rope_mixed else position)
 
 
+class WindowedAnchor(Anchor):
+    """A timm ``VisionTransformerSAM``: most blocks attend within windows, some to the whole map, none to a class token.
+
+    Tokens are maps (B, h, w, C).
+    """
+
+    family = VisionTransformerSAM
+
+    def __init__(self, vit: VisionTransformerSAM, with_cp: bool = False) -> None:
+        super().__init__(vit, with_cp)
+        for block in self.blocks:
+            if type(block.attn) is Attention:
+                # The same layers under another way of computing.
+                block.attn.__class__ = FusedAttention
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
+        patches = self.patch_embed.proj(_pad_to_patches(images, self.patch_size))
+        grid = (patches.shape[2], patches.shape[3])
+        tokens = self.patch_embed.norm(patches.permute(0, 2, 3, 1))
+        if self.pos_embed is not None:
+            tokens = tokens + resample_abs_pos_embed_nhwc(self.pos_embed, list(grid), antialias=False)
+        return self.norm_pre(self.pos_drop(tokens)), grid
+
+    def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return tokens.permute(0, 3, 1, 2).contiguous()
+
+
 class BeitAnchor(Anchor):
     """A timm ``Beit``, whose attention adds a relative position bias, per block or shared by all."""
 
@@ -198,8 +229,14 @@ class BeitAnchor(Anchor):
         return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).contiguous()
 
 
-def create_anchor(model: str, with_cp: bool = False, **timm_kwargs) -> Anchor:
+def create_anchor(model: str, with_cp: bool = False, windowed: dict | None = None, **timm_kwargs) -> Anchor:
     """An anchor from ``timm.create_model``'s arguments.
+
+    Args:
+        model: a name that timm knows.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+        windowed: arguments of ``to_windowed``; default: attention as the model has it.
+        **timm_kwargs: other arguments of ``timm.create_model``.
 
     Raises:
         FileNotFoundError: a local weight file is missing.
@@ -211,7 +248,7 @@ def create_anchor(model: str, with_cp: bool = False, **timm_kwargs) -> Anchor:
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
         raise ValueError(_explain(model, timm_kwargs, error)) from error
-    return wrap_vit(vit, with_cp)
+    return wrap_vit(vit if windowed is None else _windowed(vit, windowed), with_cp)
 
 
 def wrap_vit(vit: nn.Module, with_cp: bool = False) -> Anchor:
@@ -220,13 +257,20 @@ def wrap_vit(vit: nn.Module, with_cp: bool = False) -> Anchor:
     Raises:
         ValueError: no adapter for this class.
     """
-    adapters: tuple[type[Anchor], ...] = (Anchor, EvaAnchor, BeitAnchor)
+    adapters: tuple[type[Anchor], ...] = (Anchor, WindowedAnchor, EvaAnchor, BeitAnchor)
     # Exact classes: a subclass (distilled, hybrid, ...) has another forward pass, which we would silently ignore.
     for adapter in adapters:
         if type(vit) is adapter.family:
             return adapter(vit, with_cp)
     known = ', '.join(adapter.family.__name__ for adapter in adapters)
     raise ValueError(f"cannot stitch timm's {type(vit).__name__}: an anchor must be one of {known}")
+
+
+def _windowed(vit: nn.Module, arguments: dict) -> VisionTransformerSAM:
+    try:
+        return to_windowed(vit, **arguments)
+    except TypeError as error:
+        raise ValueError(f"an anchor's 'windowed' cannot have {arguments}: {error}") from error
 
 
 def check_compatible(anchors: list[Anchor]) -> None:

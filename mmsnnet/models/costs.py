@@ -1,5 +1,6 @@
 """Measure with fvcore what each part of a model costs."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
+from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import StitchedViT
 from mmsnnet.stitching import Cost, CostTable, all_layers
 from mmsnnet.stitching.cost import Part, plan_parts
@@ -21,7 +23,7 @@ def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
 
     Args:
         model: a ``StitchedViT``, or a model that holds one and, like MMEngine's, takes ``mode='tensor'``. Auxiliary
-            heads, which only train, are not counted.
+            heads, which only train, are not counted; of two-stage detectors see ``countable_outputs``.
     """
     backbone = find_backbone(model)
     images = torch.zeros(1, 3, *input_shape, device=next(backbone.parameters()).device)
@@ -50,7 +52,7 @@ def measure_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
     images = torch.zeros(1, 3, *input_shape, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
-    flops = count_flops(lambda x: model(x, mode='tensor'), model, images)
+    flops = count_flops(lambda x: countable_outputs(model, x), model, images)
     model.train(was_training)
     return Cost(flops, _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)))
 
@@ -125,7 +127,7 @@ def _used_levels(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tup
     handle = backbone.register_forward_hook(cut)
     try:
         with torch.enable_grad():
-            results = [result.sum() for result in _tensors(model(images, mode='tensor')) if result.requires_grad]
+            results = [result.sum() for result in _tensors(countable_outputs(model, images)) if result.requires_grad]
             gradients = torch.autograd.grad(results, maps, allow_unused=True)
     finally:
         handle.remove()
@@ -154,15 +156,16 @@ class _Call(nn.Module):
 
 
 def _count_attention(inputs: list, outputs: list) -> int:
-    """Multiply-adds of ``q k^T`` and of the weights times ``v``; q, k, v (B, heads, N, C)."""
-    batch, heads, queries, channels = get_shape(inputs[0])
-    keys = get_shape(inputs[1])[2]
-    return 2 * batch * heads * queries * keys * channels
+    """Multiply-adds of ``q k^T`` and of the weights times ``v``; q, k, v (..., N, C)."""
+    *batch, queries, channels = get_shape(inputs[0])
+    keys = get_shape(inputs[1])[-2]
+    return 2 * math.prod(batch) * queries * keys * channels
 
 
 def shapes_of(module: nn.Module) -> tuple:
-    """What tells modules of one kind apart in cost."""
-    return tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
+    """What tells modules of one kind apart in cost: shapes of parameters, and whether attention has windows."""
+    shapes = tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
+    return (getattr(module, 'window_size', None), *shapes)
 
 
 def _num_params(module: nn.Module | None) -> int:

@@ -48,7 +48,7 @@ def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dic
     features, start = {}, 0
     for stop in sorted(stops):
         tokens = anchor.run(tokens, start, stop, grid)
-        features[stop], start = tokens.flatten(0, 1), stop
+        features[stop], start = tokens.flatten(0, -2), stop
     return features
 
 

@@ -27,7 +27,10 @@ from mmsnnet.stitching import (
 
 
 class State(NamedTuple):
-    """How far a pass has come: tokens (B, N, C), their grid (h, w), and the output levels that have left."""
+    """How far a pass has come: tokens (B, N, C), their grid (h, w), and the output levels that have left.
+
+    Tokens of windowed anchors are maps (B, h, w, C).
+    """
 
     tokens: Tensor
     grid: Grid

@@ -34,7 +34,7 @@ def timm_features(family: str, weights: dict[str, Tensor], images: Tensor, **kwa
     vit = toy_vit(family, DEPTH, num_classes=0, **kwargs).eval()
     mismatch = vit.load_state_dict(weights, strict=False)
     assert not mismatch.unexpected_keys
-    assert all(key.startswith(('norm.', 'fc_norm.', 'attn_pool.')) for key in mismatch.missing_keys)
+    assert all(key.startswith(('norm.', 'fc_norm.', 'attn_pool.', 'neck.')) for key in mismatch.missing_keys)
     with torch.no_grad():
         return vit.forward_intermediates(images, norm=False, intermediates_only=True)
 
@@ -50,12 +50,17 @@ def resized_weights(anchor: Anchor, grid: tuple[int, int]) -> dict[str, Tensor]:
     weights = dict(anchor.state_dict())
     old = anchor.grid_size
     for key, value in weights.items():
-        if key == 'pos_embed':
+        if key == 'pos_embed' and value.ndim == 4:
+            weights[key] = resize(value.flatten(0, 2), old, grid).unflatten(0, grid)[None]
+        elif key == 'pos_embed':
             prefix = value.shape[1] - old[0] * old[1]
             weights[key] = torch.cat([value[:, :prefix], resize(value[0, prefix:], old, grid)[None]], dim=1)
         elif key.endswith('relative_position_bias_table'):
             sizes = [tuple(2 * side - 1 for side in sides) for sides in (old, grid)]
             weights[key] = torch.cat([resize(value[:-3], *sizes), value[-3:]])
+        elif key.endswith(('rel_pos_h', 'rel_pos_w')) and anchor.blocks[int(key.split('.')[1])].window_size == 0:
+            side = 2 * grid[key.endswith('w')] - 1
+            weights[key] = F.interpolate(value.T[None], size=side, mode='linear')[0].T
     return weights
 
 
@@ -228,9 +233,8 @@ def test_refuses_weights_of_another_shape(tmp_path):
     [
         ('no_such_vit', {}, "cannot create anchor 'no_such_vit'"),
         ('deit3_small_patch16_224', {'heads': 3}, "cannot create anchor.*'heads': 3"),
-        ('resnet10t', {}, "cannot stitch timm's ResNet.*VisionTransformer, Eva, Beit"),
+        ('resnet10t', {}, "cannot stitch timm's ResNet.*VisionTransformer, VisionTransformerSAM, Eva, Beit"),
         ('deit_tiny_distilled_patch16_224', {'embed_dim': 12, 'depth': 1}, 'VisionTransformerDistilled'),
-        ('samvit_base_patch16', {'embed_dim': 24, 'depth': 1, 'img_size': 32}, 'VisionTransformerSAM'),
         ('vit_small_patch16_224', {'embed_dim': 12, 'depth': 1, 'patch_drop_rate': 0.5}, 'patch_drop_rate'),
     ],
 )

@@ -1,0 +1,51 @@
+"""What the heads of an MMEngine model compute from images alone, without data and without post-processing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import Tensor, nn
+
+
+def head_outputs(model: nn.Module, images: Tensor) -> Any:
+    """``mode='tensor'`` of a segmentor or detector on preprocessed images (B, 3, H, W)."""
+    return model(images, _blank_samples(images), mode='tensor')
+
+
+def countable_outputs(model: nn.Module, images: Tensor) -> Any:
+    """Outputs on which all that counts as cost depends.
+
+    Those of ``head_outputs``; but a two-stage detector finds regions by its weights, and refines as many. It is made to
+    refine as many regions as it proposes at most, and without masks, as the costs of ViTDet are published.
+    """
+    if not all(getattr(model, name, None) is not None for name in ('rpn_head', 'roi_head')):
+        return head_outputs(model, images)
+    features = model.extract_feat(images)
+    proposals = [InstanceData(bboxes=_boxes(model.test_cfg.rpn.max_per_img, images)) for _ in images]
+    with _without_masks(model.roi_head):
+        return model.rpn_head(features), model.roi_head.forward(features, proposals, _blank_samples(images))
+
+
+def _blank_samples(images: Tensor) -> list[BaseDataElement]:
+    """What detectors want to know of images: that nothing was resized."""
+    shape = tuple(images.shape[-2:])
+    meta = {'img_shape': shape, 'ori_shape': shape, 'pad_shape': shape, 'batch_input_shape': shape}
+    return [BaseDataElement(metainfo={**meta, 'scale_factor': (1.0, 1.0)}) for _ in images]
+
+
+def _boxes(count: int, images: Tensor) -> Tensor:
+    """Boxes (count, 4), each the whole image: what they show makes no difference to the cost."""
+    height, width = images.shape[-2:]
+    return torch.tensor([0, 0, width, height], dtype=images.dtype, device=images.device).repeat(count, 1)
+
+
+@contextmanager
+def _without_masks(roi_head: nn.Module) -> Iterator[None]:
+    mask_head = getattr(roi_head, 'mask_head', None)
+    roi_head.mask_head = None
+    try:
+        yield
+    finally:
+        roi_head.mask_head = mask_head

@@ -1,0 +1,176 @@
+"""Detection on MMDetection's runner: training, all routes in one pass, records, and what it says of bad input."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from toy_detection_job import SIZE
+
+from mmsnnet.cli import load_weights
+from mmsnnet.evaluation import RouteResults
+from mmsnnet.models import find_backbone, measure_costs
+from mmsnnet.stitching import read_records
+
+KEYS = [f'coco/{kind}_mAP{suffix}' for kind in ('bbox', 'segm') for suffix in ('', '_50', '_75', '_s', '_m', '_l')]
+
+
+def trained(make_config) -> tuple[Runner, Path]:
+    """A runner that has trained three iterations, and its checkpoint."""
+    runner = Runner.from_cfg(make_config())
+    runner.train()
+    return runner, Path(runner.work_dir, 'iter_3.pth')
+
+
+def test_of(cfg, checkpoint: Path) -> tuple[Runner, dict]:
+    cfg.load_from = str(checkpoint)
+    runner = Runner.from_cfg(cfg)
+    return runner, runner.test()
+
+
+test_of.__test__ = False
+
+
+def test_trains_on_coco_with_all_its_oddities(make_detection_config):
+    """An image without objects, a grey one, a crowd, an object without area are among its eight images."""
+    runner, checkpoint = trained(make_detection_config)
+    losses = {key for key in runner.message_hub.log_scalars if key.startswith('train/loss')}
+    assert {f'train/loss_{part}' for part in ('rpn_cls', 'rpn_bbox', 'cls', 'bbox', 'mask')} <= losses
+    assert all(np.isfinite(runner.message_hub.get_scalar(key).current()) for key in losses)
+    assert torch.load(checkpoint, weights_only=True)['state_dict']
+
+
+def test_one_pass_equals_testing_route_by_route(make_detection_config):
+    _, checkpoint = trained(make_detection_config)
+    runner, metrics = test_of(make_detection_config(), checkpoint)
+    space = find_backbone(runner.model).space
+    for route in space:
+        _, alone = test_of(make_detection_config(**{'test_cfg.routes': [route.id]}), checkpoint)
+        assert alone['coco/bbox_mAP'] >= 0
+        for key in KEYS:
+            assert metrics[f'{route.name}/{key}'] == alone[key]
+    assert all(metrics[key] == metrics[f'{space[1].name}/{key}'] for key in KEYS)
+
+
+def test_records_have_every_metric_and_cost(make_detection_config):
+    _, checkpoint = trained(make_detection_config)
+    runner, _ = test_of(make_detection_config(), checkpoint)
+    records = read_records(Path(runner.test_loop.out_dir, 'stitches.json'))
+    assert len(records) == len(find_backbone(runner.model).space)
+    for record in records:
+        assert set(record.metrics) >= set(KEYS)
+        assert record.gflops > 0
+    costs = measure_costs(runner.model, (SIZE, SIZE))
+    assert [record.gflops for record in records] == costs.gflops
+
+
+@pytest.mark.parametrize('killed_at', [3, 20])
+def test_a_killed_test_resumes_to_the_same_records(make_detection_config, monkeypatch, killed_at):
+    _, checkpoint = trained(make_detection_config)
+    monkeypatch.setattr(RouteResults, 'flush_seconds', 0)
+    cfg = make_detection_config(**{'test_cfg.out_dir': str(checkpoint.parent / 'out')})
+    path = checkpoint.parent / 'out' / 'stitches.json'
+    test_of(cfg, checkpoint)
+    expected = path.read_bytes()
+    path.unlink()
+    steps, step_done = [], RouteResults.step_done
+
+    def killed(results: RouteResults) -> None:
+        step_done(results)
+        steps.append(1)
+        if len(steps) == killed_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RouteResults, 'step_done', killed)
+        with pytest.raises(KeyboardInterrupt):
+            test_of(cfg, checkpoint)
+    cfg.test_cfg.resume = True
+    test_of(cfg, checkpoint)
+    assert path.read_bytes() == expected
+
+
+@torch.no_grad()
+def test_mmdetection_s_inference_runs_the_route_that_is_set(make_detection_config, coco_root):
+    from mmdet.apis import inference_detector, init_detector
+
+    _, checkpoint = trained(make_detection_config)
+    cfg = make_detection_config()
+    model = init_detector(cfg, str(checkpoint), device='cpu', palette='random')
+    photo = cv2.imread(str(coco_root / 'val/images/3.png'))
+    backbone = find_backbone(model)
+    found = {}
+    for route in backbone.space:
+        backbone.set_route(route)
+        found[route.name] = inference_detector(model, photo).pred_instances
+    assert all(len(instances) and instances.masks.shape[1:] == photo.shape[:2] for instances in found.values())
+    small, large = (found[backbone.space[index].name] for index in range(2))
+    assert not torch.equal(small.scores, large.scores)
+
+
+def test_checkpoint_fits_tools(make_detection_config):
+    runner, checkpoint = trained(make_detection_config)
+    meta = load_weights(runner.model, str(checkpoint))
+    assert meta['dataset_meta']['CLASSES' if 'CLASSES' in meta['dataset_meta'] else 'classes']
+
+
+# Bad input
+
+
+def edit_annotations(root: Path, edit) -> None:
+    for split in ('train', 'val'):
+        path = root / split / 'annotations.json'
+        content = json.loads(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('phase', ['train', 'test'])
+def test_annotations_without_masks_are_refused(make_detection_config, coco_root, phase):
+    edit_annotations(coco_root, lambda content: [a.pop('segmentation') for a in content['annotations']])
+    with pytest.raises(ValueError, match=r'annotations\.json has boxes without masks, but the model predicts masks'):
+        getattr(Runner.from_cfg(make_detection_config()), phase)()
+
+
+def test_annotations_without_a_category_are_refused(make_detection_config, coco_root):
+    edit_annotations(coco_root, lambda content: content['categories'].pop())
+    with pytest.raises(ValueError, match="has categories for 1 of the data set's 2 classes"):
+        Runner.from_cfg(make_detection_config()).train()
+
+
+@pytest.mark.parametrize('head', ['bbox_head', 'mask_head'])
+def test_classes_that_the_head_lacks_are_refused(make_detection_config, head):
+    cfg = make_detection_config(**{f'model.roi_head.{head}.num_classes': 1})
+    with pytest.raises(ValueError, match=f'roi_head.{head} has num_classes=1, but the data set has 2 classes'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_two_output_levels_are_refused_by_the_pyramid(make_detection_config):
+    cfg = make_detection_config(**{'model.backbone.out_indices': (1, 3)})
+    with pytest.raises(ValueError, match='the maps that the backbone gives are 2'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_images_beyond_the_padded_size_keep_their_size(make_detection_config):
+    """Padding never shrinks: windows and positions fit any map."""
+    _, checkpoint = trained(make_detection_config)
+    cfg = make_detection_config()
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step.type == 'Resize':
+            step.scale = (2 * SIZE, 2 * SIZE)
+    cfg.test_dataloader.batch_size = 1
+    runner, metrics = test_of(cfg, checkpoint)
+    assert all(0 <= metrics[f'{route.name}/coco/bbox_mAP'] <= 1 for route in find_backbone(runner.model).space)
+
+
+def test_boxes_without_area_do_not_train(make_detection_config):
+    runner = Runner.from_cfg(make_detection_config())
+    dataset = runner.build_dataloader(runner.cfg.train_dataloader).dataset
+    boxes = [
+        instance['bbox'] for info in map(dataset.get_data_info, range(len(dataset))) for instance in info['instances']
+    ]
+    assert boxes
+    assert all(x2 > x1 and y2 > y1 for x1, y1, x2, y2 in boxes)

@@ -1,0 +1,123 @@
+"""Both evaluators of ``FastCocoMetric`` give the same numbers, and those of MMDetection."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_detection_job import CLASSES, draw_coco
+
+pytest.importorskip('mmdet')
+pytest.importorskip('faster_coco_eval')
+
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation import CocoMetric
+from mmdet.evaluation.metrics import coco_metric
+from mmengine.registry import METRICS, DefaultScope
+from pycocotools import mask as masks
+
+from mmsnnet.evaluation.coco_metric import FastCocoMetric
+
+
+@pytest.fixture
+def ann_file(tmp_path: Path) -> str:
+    draw_coco(tmp_path / 'coco', 12, seed=0)
+    return str(tmp_path / 'coco' / 'annotations.json')
+
+
+def predictions(ann_file: str, seed: int = 1) -> list[tuple[dict, dict]]:
+    """Results of a metric: every object a few times, moved and of uncertain class, and some nonsense."""
+    rng = np.random.default_rng(seed)
+    coco = COCO(ann_file)
+    results = []
+    for image_id, image in coco.imgs.items():
+        boxes = [coco.anns[index]['bbox'] for index in coco.get_ann_ids(img_ids=[image_id])] * 3
+        boxes += [[rng.uniform(0, 30), rng.uniform(0, 30), *rng.uniform(5, 30, 2)] for _ in range(2)]
+        boxes = np.array(boxes) + rng.normal(0, 2, (len(boxes), 4))
+        boxes[:, 2:] = boxes[:, 2:].clip(1)
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).clip(0)
+        pixels = np.zeros((image['height'], image['width'], len(boxes)), np.uint8, order='F')
+        for index, (x1, y1, x2, y2) in enumerate(corners.astype(int)):
+            pixels[y1:y2, x1:x2, index] = 1
+        prediction = {
+            'img_id': image_id,
+            'bboxes': corners,
+            'labels': rng.integers(0, len(CLASSES), len(boxes)),
+            'scores': rng.uniform(size=len(boxes)),
+            'masks': masks.encode(pixels),
+        }
+        results.append(({'img_id': image_id, 'width': image['width'], 'height': image['height']}, prediction))
+    return results
+
+
+def evaluate(metric: CocoMetric, results: list, monkeypatch) -> tuple[dict, list[np.ndarray]]:
+    """Metrics, and what the evaluator gave before MMDetection rounded it to thousandths."""
+    stats = []
+
+    def keep(name: str, module) -> None:
+        original = getattr(module, name)
+
+        class Kept(original):
+            def summarize(self) -> None:
+                super().summarize()
+                stats.append(np.array(self.stats))
+
+        patch.setattr(module, name, Kept)
+
+    with monkeypatch.context() as patch:
+        keep('COCOeval', coco_metric)
+        keep('COCOeval_faster', pytest.importorskip('faster_coco_eval'))
+        metric.dataset_meta = {'classes': CLASSES}
+        return metric.compute_metrics(results), stats
+
+
+def test_evaluators_agree(ann_file, monkeypatch):
+    results = predictions(ann_file)
+    arguments = dict(ann_file=ann_file, metric=['bbox', 'segm'])
+    expected, exact = evaluate(CocoMetric(**arguments), results, monkeypatch)
+    fast, fast_exact = evaluate(FastCocoMetric(**arguments, evaluator='faster-coco-eval'), results, monkeypatch)
+    slow, slow_exact = evaluate(FastCocoMetric(**arguments, evaluator='pycocotools'), results, monkeypatch)
+    assert expected == fast == slow
+    assert 0.05 < expected['bbox_mAP'] < 0.95
+    assert expected['segm_mAP'] != expected['bbox_mAP']
+    assert len(exact) == len(fast_exact) == 2
+    for truth, other in zip(exact * 2, fast_exact + slow_exact, strict=True):
+        np.testing.assert_allclose(other, truth, rtol=0, atol=1e-6)
+
+
+def test_evaluators_differ(ann_file, monkeypatch):
+    """The comparison above would say little if both names meant one evaluator."""
+    used = []
+    import faster_coco_eval
+
+    class Told(faster_coco_eval.COCOeval_faster):
+        def evaluate(self) -> None:
+            used.append('faster')
+            super().evaluate()
+
+    monkeypatch.setattr(faster_coco_eval, 'COCOeval_faster', Told)
+    results = predictions(ann_file)
+    for evaluator, count in (('pycocotools', 0), ('faster-coco-eval', 1), ('auto', 2)):
+        metric = FastCocoMetric(ann_file=ann_file, evaluator=evaluator)
+        metric.dataset_meta = {'classes': CLASSES}
+        metric.compute_metrics(results)
+        assert len(used) == count
+
+
+def test_falls_back_where_the_fast_evaluator_is_missing(ann_file, monkeypatch):
+    monkeypatch.setattr('mmsnnet.evaluation.coco_metric.faster_coco_eval', None)
+    assert FastCocoMetric(ann_file=ann_file).evaluator == 'pycocotools'
+    with pytest.raises(ValueError, match='faster-coco-eval is not installed'):
+        FastCocoMetric(ann_file=ann_file, evaluator='faster-coco-eval')
+    with pytest.raises(ValueError, match="got 'faster'"):
+        FastCocoMetric(ann_file=ann_file, evaluator='faster')
+
+
+@pytest.mark.parametrize('name', ['FastCocoMetric', 'mmsnnet.FastCocoMetric'])
+def test_is_registered_for_mmdet(ann_file, name):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert isinstance(METRICS.build(dict(type=name, ann_file=ann_file)), FastCocoMetric)
+
+
+def test_toy_annotations_have_a_crowd(ann_file):
+    assert [a['iscrowd'] for a in json.loads(Path(ann_file).read_text())['annotations']].count(1) == 1
