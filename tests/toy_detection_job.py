@@ -84,7 +84,7 @@ def coco_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_detection_config(tmp_path: Path, coco_root: Path) -> Callable[..., Config]:
-    """The small stitched detector of ``configs/``, smaller still: depths 2 and 4, eight routes."""
+    """The small stitched detector of ``configs/``, smaller still: depths 2 and 4, four routes."""
 
     def make(**changes) -> Config:
         cfg = Config.fromfile(ROOT / 'configs/coco128/stitched-s6-l12_mask-rcnn_b8-1500_coco128-320x320.py')
@@ -105,6 +105,7 @@ def make_detection_config(tmp_path: Path, coco_root: Path) -> Callable[..., Conf
         cfg.merge_from_dict(
             {
                 'image_size': (SIZE, SIZE),
+                'model.data_preprocessor.pad_size_divisor': SIZE,
                 'model.neck': dict(in_channels=32, out_channels=16, init_cfg=None),
                 'model.rpn_head': dict(in_channels=16, feat_channels=16, init_cfg=None),
                 'model.roi_head': dict(
@@ -136,8 +137,6 @@ def make_detection_config(tmp_path: Path, coco_root: Path) -> Callable[..., Conf
             for step in dataloader.dataset.pipeline:
                 if step.type == 'Resize':
                     step.scale = (SIZE, SIZE)
-                if step.type == 'Pad':
-                    step.size = (SIZE, SIZE)
         cfg.test_dataloader = cfg.val_dataloader
         cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(coco_root / 'val/annotations.json')
         cfg.custom_hooks = [dict(type='mmsnnet.StitchSamplingHook', init_images=3, sampler=dict(type='UniformSampler'))]

@@ -1,6 +1,7 @@
 # Narrow heads and a fifth of the regions: small enough to train on a processor.
 _base_ = './mask-rcnn_stitched-vitdet.py'
 model = dict(
+    data_preprocessor=dict(pad_size_divisor=320),
     neck=dict(out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
