@@ -1,6 +1,6 @@
 _base_ = [
     '../_base_/models/mask-rcnn_stitched-vitdet-narrow.py',
-    '../_base_/datasets/coco128-instance_320x320.py',
+    '../_base_/datasets/coco128-instance_224x224.py',
     '../_base_/schedules/adamw_vitdet-1500.py',
     '../_base_/detection_runtime.py',
 ]
@@ -10,9 +10,9 @@ model = dict(
         type='mmsnnet.AnchorViT',
         anchor=dict(
             model='vit_tiny_patch16_224',
-            img_size=320,
+            img_size=224,
             weight_init='jax',
-            windowed=dict(window_size=7, img_size=320, global_attn_indexes=(2, 5)),
+            windowed=dict(window_size=6, img_size=224, global_attn_indexes=(2, 5)),
             embed_dim=48,
             depth=6,
             num_heads=3)),

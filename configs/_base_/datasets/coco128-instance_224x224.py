@@ -1,7 +1,7 @@
 # 128 photographs of COCO, to train on and to be evaluated on: shows that a detector learns, not how well it would do.
 _base_ = './coco-instance_lsj-1024x1024.py'
 data_root = 'data/coco128'
-image_size = (320, 320)
+image_size = (224, 224)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
