@@ -26,11 +26,12 @@ def slim_config(cfg: Config, route: Route) -> Config:
     for key in ('lora_rank', 'frozen_anchors', 'init_cfg'):
         backbone.pop(key, None)
     backbone.type, backbone.route = 'mmsnnet.RouteViT', route.name
-    cfg.model.auxiliary_head = None
-    # The weights of the heads come with the checkpoint.
-    for head in ('decode_head', 'neck'):
-        if isinstance(cfg.model.get(head), dict):
-            cfg.model[head].pop('init_cfg', None)
+    if 'auxiliary_head' in cfg.model:
+        cfg.model.auxiliary_head = None
+    # The weights of neck and heads come with the checkpoint.
+    for part in cfg.model.values():
+        if isinstance(part, dict):
+            part.pop('init_cfg', None)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in STITCHING_HOOKS]
     cfg.val_cfg, cfg.test_cfg = {'type': 'ValLoop'}, {'type': 'TestLoop'}
     cfg.load_from = None

@@ -22,6 +22,7 @@ from mmsnnet.engine import configured_input_shape
 from mmsnnet.evaluation import time_by_turns, versions
 from mmsnnet.export import Segmentor, export_onnx, export_program, slim_config, slim_state_dict, write_checkpoint
 from mmsnnet.models import find_backbone
+from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.stitching import Route, StitchSpace, read_records, route_of, select
 from mmsnnet.stitching.records import write_file
 
@@ -88,7 +89,8 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """A model's raw output as one tensor."""
     if hasattr(model, 'encode_decode'):
         return Segmentor(model)
-    return lambda images: torch.cat([leaf.flatten() for leaf in tree_leaves(model(images, mode='tensor'))])
+    # A detector's with regions that do not hang on its last digit.
+    return lambda images: torch.cat([leaf.flatten() for leaf in tree_leaves(countable_outputs(model, images))])
 
 
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
@@ -118,6 +120,11 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     model = build_model(cfg).eval()
+    if (args.onnx or args.torch_export) and not hasattr(model, 'encode_decode'):
+        raise ValueError(
+            f'--onnx and --torch-export are for segmentors, this is a {type(model).__name__}: leave them out for the '
+            'slim checkpoint and config'
+        )
     dataset_meta = load_weights(model, args.checkpoint).get('dataset_meta')
     backbone = find_backbone(model)
     route = backbone.set_route(choose_route(args, backbone.space))

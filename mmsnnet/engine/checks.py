@@ -16,10 +16,10 @@ _HEADS = re.compile(r'(decode_head|auxiliary_head|(roi_head\.)?(bbox_head|mask_h
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:
-    """Refuse data sets whose folders do not exist.
+    """Refuse data sets whose folders or annotation files do not exist.
 
     Raises:
-        FileNotFoundError: naming the folders, and how to set them.
+        FileNotFoundError: naming them, and how to set them.
     """
     missing = {}
     for loader in loaders:
@@ -27,8 +27,9 @@ def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloade
         root = dataset.get('data_root') or ''
         if '://' in root:
             continue
-        folders = [Path(root, prefix) for prefix in (dataset.get('data_prefix') or {}).values() if prefix]
-        absent = [str(folder) for folder in ([Path(root)] if root else []) + folders if not folder.exists()]
+        parts = [*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')]
+        paths = ([Path(root)] if root else []) + [Path(root, part) for part in parts if part]
+        absent = [str(path) for path in paths if not path.exists()]
         if absent:
             missing[loader] = absent[0]
     if missing:

@@ -1,4 +1,4 @@
-"""Per-class results, which MMSegmentation's metric prints but does not return."""
+"""Per-class results, which metrics print but do not return."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,14 @@ ClassMetrics = dict[str, dict[str, float]]
 def capture_class_metrics(evaluator: Evaluator) -> Iterator[ClassMetrics]:
     """A dict that fills with ``{'IoU': {'sky': 91.2, ...}}`` when the evaluator evaluates, on the main process."""
     captured: ClassMetrics = {}
-    # By what it offers rather than by its class: MMSegmentation need not be installed.
+    # By what it offers rather than by its class: MMSegmentation need not be installed. FastCocoMetric keeps its own.
     metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'total_area_to_metrics')]
     for metric in metrics:
         metric.compute_metrics = partial(_compute, metric, captured)
     try:
         yield captured
+        for metric in evaluator.metrics:
+            captured.update(getattr(metric, 'class_metrics', {}))
     finally:
         for metric in metrics:
             del metric.compute_metrics

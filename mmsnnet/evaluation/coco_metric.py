@@ -1,9 +1,10 @@
 """COCO's metrics by a faster evaluator. Needs MMDetection, so mmsnnet imports it only where a config asks for it."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
+import numpy as np
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 
@@ -26,6 +27,9 @@ class FastCocoMetric(CocoMetric):
         evaluator: ``'faster-coco-eval'``, ``'pycocotools'``, or ``'auto'``: the first where it is installed.
         **kwargs: as ``CocoMetric``'s.
 
+    Attributes:
+        class_metrics: AP by class of the last evaluation, as ``{'coco/bbox_mAP': {'person': 0.51, ...}}``.
+
     Raises:
         ValueError: another evaluator, or one that is not installed.
     """
@@ -36,21 +40,47 @@ class FastCocoMetric(CocoMetric):
             raise ValueError(f"evaluator must be 'auto', 'faster-coco-eval' or 'pycocotools', got {evaluator!r}")
         if evaluator == 'faster-coco-eval' and faster_coco_eval is None:
             raise ValueError('faster-coco-eval is not installed: pip install faster-coco-eval')
+        self.class_metrics: dict[str, dict[str, float]] = {}
         self.evaluator = 'pycocotools' if evaluator == 'pycocotools' or not faster_coco_eval else 'faster-coco-eval'
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Metrics of (ground truth, prediction) pairs, one an image."""
-        if self.evaluator == 'pycocotools':
-            return super().compute_metrics(results)
-        with _faster_evaluator(coco_metric):
-            return super().compute_metrics(results)
+        precisions: dict[str, np.ndarray] = {}
+        base = coco_metric.COCOeval if self.evaluator == 'pycocotools' else faster_coco_eval.COCOeval_faster
+        with _evaluated_by(_keeping(base, precisions)):
+            metrics = super().compute_metrics(results)
+        classes = self.dataset_meta['classes']
+        self.class_metrics = {
+            f'{self.prefix}/{kind}_mAP': dict(zip(classes, _by_class(precision), strict=True))
+            for kind, precision in precisions.items()
+        }
+        return metrics
 
 
 @contextmanager
-def _faster_evaluator(module: ModuleType) -> Iterator[None]:
-    original = module.COCOeval
-    module.COCOeval = faster_coco_eval.COCOeval_faster
+def _evaluated_by(evaluator: type) -> Iterator[None]:
+    """Let MMDetection's metric, which has no argument for it, use another evaluator."""
+    original = coco_metric.COCOeval
+    coco_metric.COCOeval = evaluator
     try:
         yield
     finally:
-        module.COCOeval = original
+        coco_metric.COCOeval = original
+
+
+def _keeping(evaluator: type, precisions: dict[str, np.ndarray]) -> type:
+    """An evaluator class that leaves its precisions behind, by kind (bbox, segm)."""
+
+    class Keeping(evaluator):
+        def accumulate(self, *args) -> None:
+            super().accumulate(*args)
+            if self.params.useCats:
+                precisions[self.params.iouType] = self.eval['precision']
+
+    return Keeping
+
+
+def _by_class(precision: np.ndarray) -> list[float]:
+    """AP of each class of precisions (IoU, recall, class, area, detections), NaN without objects."""
+    of_class = precision[:, :, :, 0, -1]
+    return [float(values[values > -1].mean()) if (values > -1).any() else math.nan for values in of_class.T]

@@ -1,8 +1,9 @@
 """One evaluator for many routes."""
 
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from mmengine.evaluator import Evaluator
@@ -75,11 +76,12 @@ class RouteEvaluator:
 
 @contextmanager
 def _without_tables() -> Iterator[None]:
-    """Silence the table of all classes that a metric prints each time: 134 of them are noise."""
+    """Silence the tables that a metric logs and prints each time: 134 of them are noise."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)

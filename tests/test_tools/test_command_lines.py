@@ -202,22 +202,31 @@ def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file,
 @pytest.mark.skipif(
     not (ROOT / 'mmsnnet' / '.mim' / 'tools').exists(), reason='needs an install: bash tools/run_tests.sh'
 )
-@pytest.mark.parametrize('package', ['mmsegmentation', 'mmsnnet'])
-def test_mim_trains_tests_and_runs(package, config_file, tmp_path):
+@pytest.mark.parametrize(
+    ('package', 'job', 'iterations'),
+    [
+        ('mmsegmentation', 'make_config', 4),
+        ('mmsnnet', 'make_config', 4),
+        ('mmdet', 'make_detection_config', 3),
+        ('mmsnnet', 'make_detection_config', 3),
+    ],
+)
+def test_mim_trains_tests_and_runs(package, job, iterations, request, tmp_path):
     def mim(*words) -> str:
         command = [sys.executable, '-m', 'mim', *map(str, words)]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return done.stdout
 
-    config = config_file()
+    config = tmp_path / 'toy.py'
+    request.getfixturevalue(job)().dump(config)
     mim('train', package, config, '--launcher', 'none', '--gpus', '0', '--work-dir', tmp_path / 'mim')
-    checkpoint = tmp_path / 'mim' / 'iter_4.pth'
+    checkpoint = tmp_path / 'mim' / f'iter_{iterations}.pth'
     assert checkpoint.exists()
     mim('test', package, config, '--checkpoint', checkpoint, '--gpus', '0', '--work-dir', tmp_path / 'tested')
     assert len(read_records(next((tmp_path / 'tested').glob('**/stitches.json')))) == 4
     if package == 'mmsnnet':
-        mim('run', package, 'flops', config, '--shape', '32', '48', '--json', tmp_path / 'flops.json')
+        mim('run', package, 'flops', config, '--shape', '64', '64', '--json', tmp_path / 'flops.json')
         assert len(json.loads((tmp_path / 'flops.json').read_text())) == 4
         mim('run', package, 'benchmark', config, checkpoint, '--out', tmp_path / 'benchmark')
         assert (tmp_path / 'benchmark' / 'report.html').exists()
