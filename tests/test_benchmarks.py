@@ -55,6 +55,19 @@ def test_benchmark_compares_equals_and_reports(name, bounds, tmp_path):
             assert comparison['max_relative_difference'] < 1e-5
 
 
+def test_latency_estimate_is_compared_for_every_route(tmp_path):
+    results = run_toy('latency_estimate', tmp_path)
+    assert len({row['route'] for row in results['routes']}) == len(results['routes']) == 14
+    errors = []
+    for row in results['routes']:
+        assert len(row['samples_ms']) == 3
+        assert row['measured_ms'] == sorted(row['samples_ms'])[1]
+        errors.append(abs(row['estimate_ms'] / row['measured_ms'] - 1) * 100)
+        assert abs(row['error_percent']) == pytest.approx(errors[-1])
+    assert results['largest_error_percent'] == pytest.approx(max(errors))
+    assert results['within_bound'] == sum(error <= 5 for error in errors)
+
+
 def test_contestants_take_turns():
     turns = []
     contestants = {name: lambda name=name: (turns.append(name), (torch.ones(2),))[1] for name in 'ab'}
