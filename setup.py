@@ -31,7 +31,7 @@ MMENGINE = ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.4,<1', 'setuptools<82']
 
 EXTRAS = {
     'seg': [*MMENGINE, 'mmsegmentation>=1.2.2,<2', 'ftfy', 'regex'],  # mmsegmentation imports the last two undeclared
-    'det': [*MMENGINE, 'mmdet>=3.3,<4'],
+    'det': [*MMENGINE, 'mmdet>=3.3,<4', 'faster-coco-eval>=1.6'],
     # From opendatalab 0.0.10 on, openxlab comes along and pins setuptools, rich, requests and tqdm to versions of 2023.
     'mim': ['openmim>=0.3.9', 'opendatalab<0.0.10', 'setuptools<82'],
     'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.5'],

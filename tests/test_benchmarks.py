@@ -34,6 +34,7 @@ def run_toy(name: str, out_dir: Path) -> dict:
         ('routes_vs_mae', ['>= 1.5'] * 5),
         ('train_step', ['<= 1.05'] * 3),
         ('one_pass', ['>= 2.3', None]),
+        ('windowed_attention', ['>= 1'] * 4 + [None] * 2),
     ],
 )
 def test_benchmark_compares_equals_and_reports(name, bounds, tmp_path):

@@ -1,19 +1,25 @@
 """Every config builds at full size (on shapes alone), fits its data set, and costs what was published."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmsnnet.cli import build_model, forget_pretrained
-from mmsnnet.models import find_backbone, measure_costs
+from mmsnnet.engine import configured_input_shape
+from mmsnnet.models import find_backbone, measure_cost, measure_costs
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
+SEGMENTORS = [path for path in CONFIGS if 'mask-rcnn' not in path.name]
+DETECTORS = [path for path in CONFIGS if 'mask-rcnn' in path.name]
 S_L = ROOT / 'configs/ade20k/stitched-deit3-s-l_setr-naive_8xb2-160k_ade20k-512x512.py'
 
 
@@ -22,7 +28,7 @@ def test_file_names_are_unique_as_mim_needs():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', SEGMENTORS, ids=lambda path: path.stem)
 def test_config_builds_and_fits_its_data_set(path):
     cfg = Config.fromfile(path)
     with torch.device('meta'):
@@ -37,6 +43,65 @@ def test_config_builds_and_fits_its_data_set(path):
     assert tuple(cfg.crop_size) == tuple(model.data_preprocessor.size)
     crops = [step.crop_size for step in cfg.train_pipeline if step.type == 'RandomCrop']
     assert all(tuple(crop) == tuple(cfg.crop_size) for crop in crops)
+
+
+@pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
+def test_detector_builds_and_fits_its_data_set(path):
+    cfg = Config.fromfile(path)
+    with torch.device('meta'):
+        model = build_model(cfg)
+    heads = model.roi_head.bbox_head, model.roi_head.mask_head
+    assert [head.num_classes for head in heads] == [80, 80]
+    assert model.backbone.out_channels == cfg.model.neck.in_channels
+    assert model.backbone.out_indices == (model.backbone.anchors[-1].depth - 1,)
+    # All images are padded to the size that costs are measured at and relative positions were made for.
+    assert configured_input_shape(model, cfg) == (model.data_preprocessor.pad_size_divisor,) * 2
+    side = cfg.image_size[0] // 16
+    for anchor in model.backbone.anchors:
+        sides = {block.window_size or side for block in anchor.blocks}
+        assert {len(block.attn.rel_pos_h) for block in anchor.blocks} == {2 * size - 1 for size in sides}
+        assert len(sides) == 2
+    scales = [tuple(step.scale) for step in cfg.test_pipeline if step.type == 'Resize']
+    assert scales == [tuple(cfg.image_size)]
+    assert cfg.optim_wrapper.get('constructor') in (None, 'mmsnnet.LayerDecayOptimWrapperConstructor')
+
+
+@pytest.mark.parametrize('path', [path for path in DETECTORS if path.parent.name == 'coco'], ids=lambda path: path.stem)
+def test_coco_configs_train_as_vitdet(path):
+    cfg = Config.fromfile(path)
+    with torch.device('meta'):
+        model = build_model(cfg)
+    wrapper = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}  # AMP wants a GPU
+    groups = {group['name']: group['lr_scale'] for group in build_optim_wrapper(model, wrapper).optimizer.param_groups}
+    for index, anchor in enumerate(model.backbone.anchors):
+        rate = 0.8 if anchor.depth == 24 else 0.7
+        assert groups[f'anchors.{index} layer 0'] == pytest.approx(rate ** (anchor.depth + 1))
+        assert groups[f'anchors.{index} layer {anchor.depth}'] == pytest.approx(rate)
+    assert groups['heads'] == 1
+    iterations = cfg.train_cfg.max_iters
+    assert iterations in (184375, 66375)  # 100 and 36 epochs of 118,000 images in batches of 64
+    milestones = cfg.param_scheduler[1].milestones
+    assert [milestone / iterations for milestone in milestones] == pytest.approx([8 / 9, 0.963], abs=1e-3)
+    assert cfg.train_dataloader.batch_size == 8
+
+
+def detection_costs(name: str) -> list[float]:
+    (path,) = [path for path in DETECTORS if path.name.startswith(name) and '100e' in path.name]
+    model = build_model(Config.fromfile(path))
+    if name.startswith('anchor'):
+        return [measure_cost(model, (1024, 1024)).gflops]
+    return measure_costs(model, (1024, 1024)).gflops
+
+
+def test_detectors_cost_what_was_published():
+    """Read off the paper's figure for COCO; and the anchors alone."""
+    (small,), (large,) = detection_costs('anchor-deit3-s'), detection_costs('anchor-deit3-l')
+    assert [small, large] == pytest.approx([440.9, 1807.4], rel=0.005)
+    costs = detection_costs('stitched-deit3-s-l')
+    assert len(costs) == 134
+    for level in (470, 596, 702, 807, 932, 1036, 1143, 1266, 1371, 1477, 1583, 1688, 1809):
+        assert min(abs(cost / level - 1) for cost in costs) < 0.01
+    assert [costs[0], costs[1]] == [min(costs), max(costs)] == pytest.approx([470, 1809], rel=0.01)
 
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if path.name.startswith('stitched')], ids=lambda p: p.stem)
@@ -98,7 +163,7 @@ def test_forgetting_pretrained_weights_leaves_no_file_to_load():
 
 
 def test_small_stitched_configs_start_from_the_checkpoints_that_their_anchors_leave():
-    for name in ('shapes', 'camvid'):
+    for name in ('shapes', 'camvid', 'coco128'):
         (stitched,) = ROOT.glob(f'configs/{name}/stitched-*.py')
         for anchor in Config.fromfile(stitched).model.backbone.anchors:
             checkpoint = Path(anchor.init_cfg.checkpoint)
@@ -108,10 +173,8 @@ def test_small_stitched_configs_start_from_the_checkpoints_that_their_anchors_le
             assert wanted == alone.model.backbone.anchor
 
 
-def stock_config(name: str) -> Config:
-    import mmseg
-
-    (path,) = Path(mmseg.__path__[0], '.mim', 'configs').glob(f'*/{name}')
+def stock_config(name: str, package: str = 'mmseg') -> Config:
+    (path,) = Path(import_module(package).__path__[0], '.mim', 'configs').glob(f'*/{name}')
     return Config.fromfile(path)
 
 
@@ -153,3 +216,76 @@ def test_backbone_of_a_stock_config_can_be_swapped(name, width):
         losses = model.loss(torch.rand(2, 3, 64, 96), [sample, sample])
         sum(value for key, value in losses.items() if 'loss' in key).backward()
         assert model.decode_head.conv_seg.weight.grad.abs().sum() > 0
+
+
+def test_backbone_and_neck_of_a_stock_detector_can_be_swapped(coco_root):
+    """The README's recipe, with short anchors: all routes train and detect on images of any size."""
+    cfg = stock_config('mask-rcnn_r50_fpn_1x_coco.py', 'mmdet')
+    vit = dict(model='deit3_small_patch16_224', num_heads=4, windowed=dict(window_size=3, img_size=(96, 160)))
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                backbone=dict(
+                    _delete_=True,
+                    type='mmsnnet.StitchedViT',
+                    anchors=[dict(vit, embed_dim=16, depth=2), dict(vit, embed_dim=32, depth=4)],
+                ),
+                neck=dict(_delete_=True, type='mmsnnet.SimpleFPN', in_channels=32, out_channels=256, num_outs=5),
+                test_cfg=dict(rcnn=dict(score_thr=0.0), rpn=dict(max_per_img=20)),
+            ),
+        )
+    )
+    model = build_model(cfg)
+    from mmdet.registry import DATASETS as MMDET_DATASETS
+
+    pipeline = cfg.train_pipeline
+    for step in pipeline:
+        if step.type == 'Resize':
+            step.scale = (160, 96)
+    dataset = MMDET_DATASETS.build(
+        dict(
+            type='CocoDataset',
+            data_root=str(coco_root / 'train'),
+            ann_file='annotations.json',
+            data_prefix=dict(img='images'),
+            metainfo=dict(classes=('square', 'disc')),
+            pipeline=pipeline,
+        )
+    )
+    batch = pseudo_collate([dataset[1], dataset[2]])
+    backbone = find_backbone(model)
+    for route in backbone.space:
+        backbone.set_route(route)
+        losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+        model.parse_losses(losses)[0].backward()
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert all(model.get_parameter(name).grad is not None for name in trained)
+    with torch.no_grad():
+        results = model.eval().test_step(batch)
+    assert all(len(result.pred_instances) for result in results)
+    # Costs are measured at the size that MMDetection's own pipeline tests at.
+    assert configured_input_shape(model, cfg) == (800, 1333)
+
+
+def test_a_simple_pyramid_serves_segmentation_heads():
+    """UPerNet reads a pyramid of the last map where it read four maps of a ViT."""
+    cfg = stock_config('vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py')
+    vit = dict(model='deit3_small_patch16_224', num_heads=4)
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                pretrained=None,
+                backbone=dict(
+                    _delete_=True,
+                    type='mmsnnet.StitchedViT',
+                    anchors=[dict(vit, embed_dim=16, depth=2), dict(vit, embed_dim=32, depth=4)],
+                ),
+                neck=dict(_delete_=True, type='mmsnnet.SimpleFPN', in_channels=32, out_channels=64, num_outs=4),
+                decode_head=dict(in_channels=[64] * 4, channels=32),
+                auxiliary_head=dict(in_channels=64),
+            )
+        )
+    )
+    model = build_model(Config.fromstring(cfg.pretty_text.replace("type='SyncBN'", "type='BN'"), '.py')).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, 64, 96), mode='tensor').shape == (1, 150, 64, 96)

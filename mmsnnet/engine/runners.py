@@ -27,15 +27,19 @@ def find_input_shape(runner: Runner) -> tuple[int, int]:
 
 
 def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
-    """(height, width) of the images a config trains its model on.
+    """(height, width) of the images a config trains its model on; where it does not say that, tests it on.
 
     Raises:
-        ValueError: the config does not say.
+        ValueError: the config says neither.
     """
     # MMSegmentation's names for it, then what MMDetection's configs with large-scale jitter call it.
     for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size'), cfg.get('image_size')):
         if size is not None:
             height, width = (size, size) if isinstance(size, int) else size
+            return height, width
+    for step in cfg.get('test_pipeline') or []:
+        if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
+            width, height = step['scale']
             return height, width
     raise ValueError(
         'the input size at which to measure costs is unknown: set crop_size=(height, width) in the config, '

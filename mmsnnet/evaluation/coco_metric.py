@@ -49,12 +49,21 @@ class FastCocoMetric(CocoMetric):
         base = coco_metric.COCOeval if self.evaluator == 'pycocotools' else faster_coco_eval.COCOeval_faster
         with _evaluated_by(_keeping(base, precisions)):
             metrics = super().compute_metrics(results)
+        # Without a single detection MMDetection returns nothing, and a route would have no metrics.
+        metrics = dict.fromkeys(self._names(), 0.0) | metrics
         classes = self.dataset_meta['classes']
         self.class_metrics = {
             f'{self.prefix}/{kind}_mAP': dict(zip(classes, _by_class(precision), strict=True))
             for kind, precision in precisions.items()
         }
         return metrics
+
+    def _names(self) -> list[str]:
+        """Of the precisions that an evaluation gives."""
+        if self.format_only:
+            return []
+        items = self.metric_items or ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+        return [f'{kind}_{item}' for kind in self.metrics if kind in ('bbox', 'segm') for item in items]
 
 
 @contextmanager

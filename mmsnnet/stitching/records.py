@@ -57,7 +57,7 @@ class Record:
 
 def main_metric(records: Sequence[Record]) -> str | None:
     """The metric to rank by: mIoU or a box AP where there is one, else the first."""
-    names = [name for record in records[:1] for name in record.metrics]
+    names = list(dict.fromkeys(name for record in records for name in record.metrics))
     preferred = [name for name in names if name == 'mIoU' or name.endswith('bbox_mAP')]
     return next(iter(preferred + names), None)
 

@@ -104,6 +104,19 @@ def test_evaluators_differ(ann_file, monkeypatch):
         assert len(used) == count
 
 
+@pytest.mark.parametrize('evaluator', ['pycocotools', 'faster-coco-eval'])
+def test_a_route_that_detects_nothing_scores_nothing(ann_file, evaluator):
+    results = predictions(ann_file)
+    for _, prediction in results:
+        for key in ('bboxes', 'labels', 'scores', 'masks'):
+            prediction[key] = prediction[key][:0]
+    metric = FastCocoMetric(ann_file=ann_file, metric=['bbox', 'segm'], evaluator=evaluator)
+    metric.dataset_meta = {'classes': CLASSES}
+    metrics = metric.compute_metrics(results)
+    assert len(metrics) == 12
+    assert set(metrics.values()) == {0.0}
+
+
 def test_falls_back_where_the_fast_evaluator_is_missing(ann_file, monkeypatch):
     monkeypatch.setattr('mmsnnet.evaluation.coco_metric.faster_coco_eval', None)
     assert FastCocoMetric(ann_file=ann_file).evaluator == 'pycocotools'

@@ -99,9 +99,8 @@ def table(results: dict) -> str:
     versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
     shape = ' x '.join(map(str, settings['input_shape']))
     lines += [
-        f'\nMedians of {settings["repetitions"]} passes; the mean of an estimate before and one after every {CHUNK} routes. '
-        f'Input {shape}, '
-        f'{settings["dtype"]}, random weights, backbone alone.\n',
+        f'\nMedians of {settings["repetitions"]} passes; the mean of an estimate before and one after every {CHUNK} '
+        f'routes. Input {shape}, {settings["dtype"]}, random weights, backbone alone.\n',
         f'{env["device"]} ({env["cpu"]}), {env["num_threads"]} threads, Python {env["python"]}, {versions}.',
     ]
     return '\n'.join(lines) + '\n'
