@@ -21,7 +21,7 @@ INSTALL_REQUIRES = [
     'matplotlib>=3.6',
     'numpy>=1.24',
     'plotly>=5.20',
-    'timm>=1.0.15',
+    'timm>=1.0.26',
     'torch>=2.1',
     'torchvision>=0.16',
 ]

@@ -1,4 +1,7 @@
-"""Child registries of MMEngine: everything here builds as ``mmsnnet.Name`` from any scope, and as plain ``Name``."""
+"""Child registries of MMEngine: what is here builds as ``mmsnnet.Name`` from any scope, and once imported as ``Name``.
+
+``import mmsnnet`` imports all but ``FastCocoMetric``, which needs MMDetection.
+"""
 
 from collections.abc import Callable
 

@@ -34,6 +34,7 @@ def run_toy(name: str, out_dir: Path) -> dict:
         ('routes_vs_mae', ['>= 1.5'] * 5),
         ('train_step', ['<= 1.05'] * 3),
         ('one_pass', ['>= 2.3', None]),
+        ('one_pass_windowed', ['>= 2']),
         ('windowed_attention', ['>= 1'] * 4 + [None] * 2),
     ],
 )

@@ -63,7 +63,6 @@ def test_detector_builds_and_fits_its_data_set(path):
         assert len(sides) == 2
     scales = [tuple(step.scale) for step in cfg.test_pipeline if step.type == 'Resize']
     assert scales == [tuple(cfg.image_size)]
-    assert cfg.optim_wrapper.get('constructor') in (None, 'mmsnnet.LayerDecayOptimWrapperConstructor')
 
 
 @pytest.mark.parametrize('path', [path for path in DETECTORS if path.parent.name == 'coco'], ids=lambda path: path.stem)
@@ -95,9 +94,10 @@ def detection_costs(name: str) -> list[float]:
 
 def test_detectors_cost_what_was_published():
     """Read off the paper's figure for COCO; and the anchors alone."""
-    (small,), (large,) = detection_costs('anchor-deit3-s'), detection_costs('anchor-deit3-l')
-    assert [small, large] == pytest.approx([440.9, 1807.4], rel=0.005)
+    assert detection_costs('anchor-deit3-s') == pytest.approx([440.9], rel=0.005)
     costs = detection_costs('stitched-deit3-s-l')
+    # The route of the large anchor is that anchor alone.
+    assert costs[1] == pytest.approx(1807.4, rel=0.005)
     assert len(costs) == 134
     for level in (470, 596, 702, 807, 932, 1036, 1143, 1266, 1371, 1477, 1583, 1688, 1809):
         assert min(abs(cost / level - 1) for cost in costs) < 0.01
@@ -288,4 +288,4 @@ def test_a_simple_pyramid_serves_segmentation_heads():
     )
     model = build_model(Config.fromstring(cfg.pretty_text.replace("type='SyncBN'", "type='BN'"), '.py')).eval()
     with torch.no_grad():
-        assert model(torch.randn(1, 3, 64, 96), mode='tensor').shape == (1, 150, 64, 96)
+        assert model(torch.randn(1, 3, 64, 96), mode='tensor').shape == (1, 150, 16, 24)

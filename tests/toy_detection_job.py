@@ -104,7 +104,6 @@ def make_detection_config(tmp_path: Path, coco_root: Path) -> Callable[..., Conf
         cfg.model.rpn_head.anchor_generator.strides = [*strides, 32]
         cfg.merge_from_dict(
             {
-                'image_size': (SIZE, SIZE),
                 'model.data_preprocessor.pad_size_divisor': SIZE,
                 'model.neck': dict(in_channels=32, out_channels=16, init_cfg=None),
                 'model.rpn_head': dict(in_channels=16, feat_channels=16, init_cfg=None),

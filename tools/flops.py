@@ -29,6 +29,8 @@ def main() -> None:
     shape = tuple(args.shape or configured_input_shape(model, cfg))
     records = cost_records(model, shape, Path(args.config).stem)
     print(f'One image of {shape[0]}x{shape[1]}. Backbone, neck and heads; no auxiliary heads, nor what only they read.')
+    if getattr(model, 'roi_head', None) is not None:
+        print('GFLOPs with as many regions as may be proposed, and without the mask head.')
     print(format_table(records))
     if args.json:
         write_records(records, args.json)

@@ -51,10 +51,13 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     if cfg.test_cfg.type.endswith('StitchTestLoop'):
         cfg.test_cfg.setdefault('out_dir', cfg.work_dir)
     if args.out:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        cfg.test_evaluator.update(saved_predictions(cfg.test_evaluator.type, args.out))
     if args.show_dir:
         if 'visualization' not in cfg.default_hooks:
-            raise ValueError("--show-dir needs a hook that paints: default_hooks.visualization, 'SegVisualizationHook'")
+            raise ValueError(
+                "--show-dir needs a hook that paints: default_hooks.visualization, 'SegVisualizationHook' or "
+                "'DetVisualizationHook'"
+            )
         cfg.default_hooks.visualization.update(draw=True, interval=1)
         cfg.visualizer.save_dir = args.show_dir
     if args.tta:
@@ -62,6 +65,13 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
             raise ValueError('--tta needs tta_model and tta_pipeline in the config, which has not both')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
+
+
+def saved_predictions(metric: str, folder: str) -> dict:
+    """Arguments that let a metric save predictions."""
+    if metric.endswith('CocoMetric'):
+        return {'outfile_prefix': str(Path(folder, 'predictions'))}
+    return {'output_dir': folder, 'keep_results': True}
 
 
 @command

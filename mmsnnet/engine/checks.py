@@ -1,15 +1,16 @@
 """Checks that tell a user what is wrong before a long run starts."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
 from mmsnnet.engine.runners import is_training, unwrapped_model
-from mmsnnet.models import find_backbone, find_mismatch
+from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch
 
 # Heads whose classes are those of the data; a detector's RPN has none.
 _HEADS = re.compile(r'(decode_head|auxiliary_head|(roi_head\.)?(bbox_head|mask_head))(\.\d+)?')
@@ -23,21 +24,35 @@ def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloade
     """
     missing = {}
     for loader in loaders:
-        dataset = (cfg.get(loader) or {}).get('dataset') or {}
-        root = dataset.get('data_root') or ''
-        if '://' in root:
-            continue
-        parts = [*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')]
-        paths = ([Path(root)] if root else []) + [Path(root, part) for part in parts if part]
-        absent = [str(path) for path in paths if not path.exists()]
-        if absent:
-            missing[loader] = absent[0]
+        evaluator = cfg.get(loader.replace('dataloader', 'evaluator')) or {}
+        for key, path in [
+            *_data_paths((cfg.get(loader) or {}).get('dataset') or {}, f'{loader}.dataset.data_root'),
+            *_annotations_of(evaluator if isinstance(evaluator, dict) else {}, loader),
+        ]:
+            if '://' not in path and not Path(path).exists():
+                missing.setdefault(key, path)
     if missing:
-        options = ' '.join(f'{loader}.dataset.data_root=PATH' for loader in missing)
+        options = ' '.join(f'{key}=PATH' for key in missing)
         raise FileNotFoundError(
             f'no data at {", ".join(dict.fromkeys(missing.values()))}: put or link the data set there, or point to it '
             f'with --cfg-options {options}'
         )
+
+
+def _data_paths(dataset: dict, key: str) -> Iterator[tuple[str, str]]:
+    """(setting, path) of a data set's folders and annotation file."""
+    root = dataset.get('data_root') or ''
+    if root:
+        yield key, root
+    for part in (*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')):
+        if part:
+            yield key, part if '://' in root or '://' in part else str(Path(root, part))
+
+
+def _annotations_of(evaluator: dict, loader: str) -> Iterator[tuple[str, str]]:
+    """(setting, path) of the annotation file that an evaluator reads for itself."""
+    if evaluator.get('ann_file'):
+        yield f'{loader.replace("dataloader", "evaluator")}.ann_file', evaluator['ann_file']
 
 
 def check_heads(runner: Runner) -> None:
@@ -66,35 +81,69 @@ def check_heads(runner: Runner) -> None:
             )
 
 
+def check_strides(runner: Runner) -> None:
+    """Refuse a detector that places the levels of its ``SimpleFPN`` elsewhere than they are.
+
+    Raises:
+        ValueError: with both lists of strides.
+    """
+    model = unwrapped_model(runner)
+    neck = getattr(model, 'neck', None)
+    if not isinstance(neck, SimpleFPN):
+        return
+    patch = find_backbone(model).anchors[0].patch_size[0]
+    levels = [patch * 2**level // 4 for level in range(neck.num_outs)]
+    for name, module in model.named_modules():
+        prior_strides = getattr(getattr(module, 'prior_generator', None), 'strides', [])
+        strides = list(getattr(module, 'featmap_strides', None) or [stride[0] for stride in prior_strides])
+        if strides != levels[: len(strides)]:
+            raise ValueError(
+                f'{name} has strides {strides}, but the pyramid of a map of {patch}x{patch} patches has {levels}: give '
+                'these to the anchor generator and to featmap_strides of the RoI extractors'
+            )
+
+
 def check_annotations(runner: Runner) -> None:
     """Refuse annotations of COCO's format from which MMDetection would learn something else without a word.
 
     Raises:
-        ValueError: classes without a category of their name, whose labels would shift the others'; no masks for a model
-            that predicts them.
+        ValueError: classes without a category of their name, whose labels would shift the others'; no masks where masks
+            are trained or evaluated.
     """
-    dataset = _dataset(runner)
-    while not hasattr(dataset, 'get_cat_ids') and hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    categories, classes = getattr(dataset, 'cat_ids', None), getattr(dataset, 'metainfo', {}).get('classes')
-    if categories is None or classes is None:
-        return
-    if len(categories) != len(classes):
-        raise ValueError(
-            f"{dataset.ann_file} has categories for {len(categories)} of the data set's {len(classes)} classes: give "
-            'the names that it has, in its order: dataset.metainfo=dict(classes=(...)), and num_classes in every head'
-        )
-    roi_head = getattr(unwrapped_model(runner), 'roi_head', None)
-    if getattr(roi_head, 'with_mask', False) and _lacks_masks(dataset):
-        raise ValueError(
-            f'{dataset.ann_file} has boxes without masks, but the model predicts masks: take annotations with '
-            'segmentations, or a detector without mask head: model.roi_head.mask_head=None, with_mask=False in '
-            "LoadAnnotations and metric='bbox'"
-        )
+    predicts_masks = getattr(getattr(unwrapped_model(runner), 'roi_head', None), 'with_mask', False)
+    for dataset, uses_masks in _datasets(runner):
+        while not hasattr(dataset, 'get_cat_ids') and hasattr(dataset, 'dataset'):
+            dataset = dataset.dataset
+        categories, classes = getattr(dataset, 'cat_ids', None), getattr(dataset, 'metainfo', {}).get('classes')
+        if categories is None or classes is None:
+            continue
+        if len(categories) != len(classes):
+            raise ValueError(
+                f"{dataset.ann_file} has categories for {len(categories)} of the data set's {len(classes)} classes: "
+                'give the names that it has, in its order: dataset.metainfo=dict(classes=(...)), and num_classes in '
+                'every head'
+            )
+        if predicts_masks and uses_masks and _lacks_masks(dataset):
+            raise ValueError(
+                f'{dataset.ann_file} has boxes without masks, but the model learns or is to be judged by masks: take '
+                "annotations with segmentations; or evaluate boxes alone, metric='bbox' and with_mask=False in "
+                'LoadAnnotations; or train a detector without masks, model.roi_head.mask_head=None too'
+            )
 
 
 def _dataset(runner: Runner) -> Dataset:
     return (runner.train_dataloader if is_training(runner) else runner.test_dataloader).dataset
+
+
+def _datasets(runner: Runner) -> Iterator[tuple[Dataset, bool]]:
+    """The data sets that a run reads, and whether it needs their masks."""
+    if is_training(runner):
+        yield runner.train_dataloader.dataset, True
+    for loop in (runner._val_loop, runner._test_loop):
+        # Until it is needed, a loop is a config.
+        if isinstance(loop, BaseLoop):
+            metrics = [kind for metric in loop.evaluator.metrics for kind in getattr(metric, 'metrics', [])]
+            yield loop.dataloader.dataset, 'segm' in metrics
 
 
 def _lacks_masks(dataset: Dataset) -> bool:

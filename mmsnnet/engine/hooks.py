@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_heads
+from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_heads, check_strides
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
@@ -58,6 +58,7 @@ class StitchSamplingHook(Hook):
         """Refuse what cannot work, before weights are loaded."""
         find_backbone(runner.model)
         check_heads(runner)
+        check_strides(runner)
         check_annotations(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

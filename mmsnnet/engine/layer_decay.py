@@ -12,7 +12,7 @@ from torch import nn
 from mmsnnet.models import PlainViTBackbone
 from mmsnnet.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
 
-_POSITIONS = ('pos_embed', 'cls_token', 'reg_token', 'rel_pos_h', 'rel_pos_w', 'relative_position_bias_table')
+_POSITIONS = ('pos_embed', 'cls_token', 'reg_token', 'rel_pos_h', 'rel_pos_w', 'relative_position_bias_table', 'freqs')
 
 
 class Place(NamedTuple):

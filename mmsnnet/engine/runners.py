@@ -32,12 +32,12 @@ def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
     Raises:
         ValueError: the config says neither.
     """
-    # MMSegmentation's names for it, then what MMDetection's configs with large-scale jitter call it.
-    for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size'), cfg.get('image_size')):
+    for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size')):
         if size is not None:
             height, width = (size, size) if isinstance(size, int) else size
             return height, width
-    for step in cfg.get('test_pipeline') or []:
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    for step in dataset.get('pipeline') or []:
         if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
             width, height = step['scale']
             return height, width

@@ -31,7 +31,7 @@ class FastCocoMetric(CocoMetric):
         class_metrics: AP by class of the last evaluation, as ``{'coco/bbox_mAP': {'person': 0.51, ...}}``.
 
     Raises:
-        ValueError: another evaluator, or one that is not installed.
+        ValueError: another evaluator, or one that is not installed; ``use_mp_eval``.
     """
 
     def __init__(self, *args, evaluator: str = 'auto', **kwargs) -> None:
@@ -40,20 +40,27 @@ class FastCocoMetric(CocoMetric):
             raise ValueError(f"evaluator must be 'auto', 'faster-coco-eval' or 'pycocotools', got {evaluator!r}")
         if evaluator == 'faster-coco-eval' and faster_coco_eval is None:
             raise ValueError('faster-coco-eval is not installed: pip install faster-coco-eval')
+        if self.use_mp_eval:
+            raise ValueError('use_mp_eval is an evaluator of its own: leave it out, or use CocoMetric')
         self.class_metrics: dict[str, dict[str, float]] = {}
         self.evaluator = 'pycocotools' if evaluator == 'pycocotools' or not faster_coco_eval else 'faster-coco-eval'
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Metrics of (ground truth, prediction) pairs, one an image."""
+        """Metrics of (ground truth, prediction) pairs, one an image.
+
+        Images that were not run, because they could not be read for instance, do not count.
+        """
         precisions: dict[str, np.ndarray] = {}
         base = coco_metric.COCOeval if self.evaluator == 'pycocotools' else faster_coco_eval.COCOeval_faster
+        self.img_ids = [truth['img_id'] for truth, _ in results]
         with _evaluated_by(_keeping(base, precisions)):
             metrics = super().compute_metrics(results)
         # Without a single detection MMDetection returns nothing, and a route would have no metrics.
         metrics = dict.fromkeys(self._names(), 0.0) | metrics
-        classes = self.dataset_meta['classes']
+        # Evaluators sort categories by id, whatever the order of classes.
+        categories = self._coco_api.loadCats(sorted(self.cat_ids))
         self.class_metrics = {
-            f'{self.prefix}/{kind}_mAP': dict(zip(classes, _by_class(precision), strict=True))
+            f'{self.prefix}/{kind}_mAP': dict(zip([c['name'] for c in categories], _by_class(precision), strict=True))
             for kind, precision in precisions.items()
         }
         return metrics

@@ -3,7 +3,7 @@
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from mmengine.evaluator import Evaluator
@@ -61,7 +61,8 @@ class RouteEvaluator:
         for route in self.results.routes:
             if route not in self.metrics:
                 self._lend(self.results.load(route))
-                with _without_tables(), capture_class_metrics(self.evaluator) as by_class:
+                files = nullcontext() if route == self.main_route else _without_files(self.evaluator)
+                with files, _without_tables(), capture_class_metrics(self.evaluator) as by_class:
                     self.metrics[route] = self.evaluator.evaluate(size)
                 self.report(route, self.metrics[route], by_class)
         merged = dict(self.metrics[self.main_route])
@@ -85,3 +86,16 @@ def _without_tables() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _without_files(evaluator: Evaluator) -> Iterator[None]:
+    """Let metrics save no predictions: those of the main route are kept, and others would overwrite them."""
+    prefixes = {metric: metric.outfile_prefix for metric in evaluator.metrics if hasattr(metric, 'outfile_prefix')}
+    for metric in prefixes:
+        metric.outfile_prefix = None
+    try:
+        yield
+    finally:
+        for metric, prefix in prefixes.items():
+            metric.outfile_prefix = prefix

@@ -102,7 +102,7 @@ class RouteResults:
         return [[] for _ in range(self.num_metrics)]
 
     def _write_chunk(self, path: Path) -> None:
-        with zipfile.ZipFile(path, 'w') as file:
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for route, lists in self._open.items():
                 file.writestr(route.name, pickle.dumps(_to_cpu(lists)))
 

@@ -20,7 +20,8 @@ class FusedAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, h, w, C) -> (B, h, w, C)."""
-        # Costs are those of the attention as published, which needs no longer queries and keys.
+        # Costs are those of the attention as published, which has no longer queries and keys. Counting them takes its
+        # memory too: 1 GiB for the global blocks of a ViT-L at 1024x1024.
         if self.rope is not None or torch.jit.is_tracing():
             return super().forward(x)
         batch, height, width, _ = x.shape

@@ -20,7 +20,8 @@ def countable_outputs(model: nn.Module, images: Tensor) -> Any:
     Those of ``head_outputs``; but a two-stage detector finds regions by its weights, and refines as many. It is made to
     refine as many regions as it proposes at most, and without masks, as the costs of ViTDet are published.
     """
-    if not all(getattr(model, name, None) is not None for name in ('rpn_head', 'roi_head')):
+    # Some two-stage detectors learn their proposals: they have no RPN to be told how many.
+    if not getattr(getattr(model, 'test_cfg', None), 'rpn', None) or getattr(model, 'roi_head', None) is None:
         return head_outputs(model, images)
     features = model.extract_feat(images)
     proposals = [InstanceData(bboxes=_boxes(model.test_cfg.rpn.max_per_img, images)) for _ in images]

@@ -75,6 +75,8 @@ def _check_is_plain(vit: nn.Module) -> None:
     """Raise a ``ValueError`` where a model is none whose attention can be given windows."""
     if type(vit) is not VisionTransformer:
         raise ValueError(f"only timm's VisionTransformer can be given windows, got {type(vit).__name__}")
+    if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
+        raise ValueError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
     for block in vit.blocks:
         attention = getattr(block, 'attn', None)
         if type(block) is not Block or type(attention) is not Attention:
@@ -82,7 +84,7 @@ def _check_is_plain(vit: nn.Module) -> None:
                 f"only timm's plain blocks can be given windows, got {type(block).__name__} with "
                 f'{type(attention).__name__}'
             )
-        if attention.gate is not None or not isinstance(attention.norm, nn.Identity):
+        if getattr(attention, 'gate', None) is not None or not isinstance(attention.norm, nn.Identity):
             raise ValueError('attention with a gate or a norm of its output cannot be given windows')
         if attention.attn_dim != attention.qkv.in_features:
             raise ValueError(

@@ -13,7 +13,7 @@ from toy_detection_job import SIZE
 from mmsnnet.cli import load_weights
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone, measure_costs
-from mmsnnet.stitching import read_records
+from mmsnnet.stitching import Route, read_records
 
 KEYS = [f'coco/{kind}_mAP{suffix}' for kind in ('bbox', 'segm') for suffix in ('', '_50', '_75', '_s', '_m', '_l')]
 
@@ -43,15 +43,43 @@ def test_trains_on_coco_with_all_its_oddities(make_detection_config):
     assert torch.load(checkpoint, weights_only=True)['state_dict']
 
 
-def test_one_pass_equals_testing_route_by_route(make_detection_config):
+@pytest.fixture
+def detections(monkeypatch) -> dict[str, list]:
+    """Fills with what the metric gets of every route: metrics alone are zero, where little was learnt."""
+    found: dict[str, list] = {}
+    load = RouteResults.load
+
+    def remember(results: RouteResults, route: Route) -> list[list]:
+        loaded = load(results, route)
+        found[route.name] = [prediction for _, prediction in loaded[0]]
+        return loaded
+
+    monkeypatch.setattr(RouteResults, 'load', remember)
+    return found
+
+
+def assert_same_detections(first: list[dict], second: list[dict]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert len(one['scores'])
+        assert one['masks'] == other['masks']
+        for key in ('scores', 'labels', 'bboxes'):
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_one_pass_equals_testing_route_by_route(make_detection_config, detections):
     _, checkpoint = trained(make_detection_config)
     runner, metrics = test_of(make_detection_config(), checkpoint)
+    together = dict(detections)
     space = find_backbone(runner.model).space
+    assert together.keys() == {route.name for route in space}
     for route in space:
         _, alone = test_of(make_detection_config(**{'test_cfg.routes': [route.id]}), checkpoint)
-        assert alone['coco/bbox_mAP'] >= 0
+        assert_same_detections(together[route.name], detections[route.name])
         for key in KEYS:
             assert metrics[f'{route.name}/{key}'] == alone[key]
+    scores = [np.concatenate([image['scores'] for image in images]) for images in together.values()]
+    assert all(not np.array_equal(scores[0], others) for others in scores[1:])
     assert all(metrics[key] == metrics[f'{space[1].name}/{key}'] for key in KEYS)
 
 
@@ -68,13 +96,13 @@ def test_records_have_every_metric_and_cost(make_detection_config):
 
 
 @pytest.mark.parametrize('killed_at', [3, 7])
-def test_a_killed_test_resumes_to_the_same_records(make_detection_config, monkeypatch, killed_at):
+def test_a_killed_test_resumes_to_the_same_records(make_detection_config, monkeypatch, detections, killed_at):
     _, checkpoint = trained(make_detection_config)
     monkeypatch.setattr(RouteResults, 'flush_seconds', 0)
     cfg = make_detection_config(**{'test_cfg.out_dir': str(checkpoint.parent / 'out')})
     path = checkpoint.parent / 'out' / 'stitches.json'
     test_of(cfg, checkpoint)
-    expected = path.read_bytes()
+    expected, uninterrupted = path.read_bytes(), dict(detections)
     path.unlink()
     steps, step_done = [], RouteResults.step_done
 
@@ -91,6 +119,8 @@ def test_a_killed_test_resumes_to_the_same_records(make_detection_config, monkey
     cfg.test_cfg.resume = True
     test_of(cfg, checkpoint)
     assert path.read_bytes() == expected
+    for name, images in uninterrupted.items():
+        assert_same_detections(detections[name], images)
 
 
 def test_mmdetection_s_inference_runs_the_route_that_is_set(make_detection_config, coco_root):
@@ -130,7 +160,7 @@ def edit_annotations(root: Path, edit) -> None:
 @pytest.mark.parametrize('phase', ['train', 'test'])
 def test_annotations_without_masks_are_refused(make_detection_config, coco_root, phase):
     edit_annotations(coco_root, lambda content: [a.pop('segmentation') for a in content['annotations']])
-    with pytest.raises(ValueError, match=r'annotations\.json has boxes without masks, but the model predicts masks'):
+    with pytest.raises(ValueError, match=r'annotations\.json has boxes without masks, but the model learns or'):
         getattr(Runner.from_cfg(make_detection_config()), phase)()
 
 
@@ -161,8 +191,46 @@ def test_images_beyond_the_padded_size_keep_their_size(make_detection_config):
         if step.type == 'Resize':
             step.scale = (2 * SIZE, 2 * SIZE)
     cfg.test_dataloader.batch_size = 1
-    runner, metrics = test_of(cfg, checkpoint)
-    assert all(0 <= metrics[f'{route.name}/coco/bbox_mAP'] <= 1 for route in find_backbone(runner.model).space)
+    cfg.load_from = str(checkpoint)
+    runner = Runner.from_cfg(cfg)
+    sizes = []
+    find_backbone(runner.model).register_forward_pre_hook(lambda _, images: sizes.append(tuple(images[0].shape[2:])))
+    runner.test()
+    # Four routes saw each of five images, beside what the measurement of costs saw.
+    assert sizes.count((2 * SIZE, 2 * SIZE)) >= 20
+    assert sizes.count((SIZE, SIZE)) == 0
+
+
+def test_strides_of_another_patch_size_are_refused(make_detection_config):
+    cfg = make_detection_config(**{'model.roi_head.mask_roi_extractor.featmap_strides': [4, 8, 16, 32]})
+    with pytest.raises(
+        ValueError, match=r'mask_roi_extractor has strides \[4, 8, 16, 32\], .* has \[2, 4, 8, 16, 32\]'
+    ):
+        Runner.from_cfg(cfg).train()
+    strides = [4, 8, 16, 32, 64]
+    cfg = make_detection_config(**{'model.rpn_head.anchor_generator.strides': strides})
+    with pytest.raises(ValueError, match=r'rpn_head has strides \[4, 8, 16, 32, 64\]'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_validation_data_are_checked_before_training(make_detection_config, coco_root):
+    path = coco_root / 'val' / 'annotations.json'
+    content = json.loads(path.read_text())
+    content['categories'].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"val/annotations\.json has categories for 1 of the data set's 2 classes"):
+        Runner.from_cfg(make_detection_config()).train()
+
+
+def test_boxes_alone_can_be_tested_on_annotations_without_masks(make_detection_config, coco_root):
+    _, checkpoint = trained(make_detection_config)
+    edit_annotations(coco_root, lambda content: [a.pop('segmentation') for a in content['annotations']])
+    cfg = make_detection_config(**{'test_evaluator.metric': 'bbox'})
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step.type == 'LoadAnnotations':
+            step.with_mask = False
+    _, metrics = test_of(cfg, checkpoint)
+    assert 'coco/bbox_mAP' in metrics
 
 
 def test_boxes_without_area_do_not_train(make_detection_config):

@@ -1,6 +1,8 @@
 """Both evaluators of ``FastCocoMetric`` give the same numbers, and those of MMDetection."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,6 @@ pytest.importorskip('faster_coco_eval')
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
-from mmengine.registry import METRICS, DefaultScope
 from pycocotools import mask as masks
 
 from mmsnnet.evaluation.coco_metric import FastCocoMetric
@@ -126,10 +127,45 @@ def test_falls_back_where_the_fast_evaluator_is_missing(ann_file, monkeypatch):
         FastCocoMetric(ann_file=ann_file, evaluator='faster')
 
 
-@pytest.mark.parametrize('name', ['FastCocoMetric', 'mmsnnet.FastCocoMetric'])
-def test_is_registered_for_mmdet(ann_file, name):
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        assert isinstance(METRICS.build(dict(type=name, ann_file=ann_file)), FastCocoMetric)
+def test_is_found_by_its_name_in_a_fresh_process():
+    code = """
+import mmsnnet
+from mmengine.registry import METRICS, DefaultScope
+with DefaultScope.overwrite_default_scope('mmdet'):
+    print(METRICS.get('mmsnnet.FastCocoMetric').__name__)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == 'FastCocoMetric'
+
+
+def test_ap_by_class_is_mmdetection_s_in_any_order_of_classes(ann_file):
+    results = predictions(ann_file)
+    for classes in (CLASSES, CLASSES[::-1]):
+        expected = CocoMetric(ann_file=ann_file, classwise=True)
+        ours = FastCocoMetric(ann_file=ann_file)
+        expected.dataset_meta = ours.dataset_meta = {'classes': classes}
+        by_class = expected.compute_metrics(results)
+        ours.compute_metrics(results)
+        found = ours.class_metrics['coco/bbox_mAP']
+        assert found['square'] != found['disc']
+        assert {name: round(ap, 3) for name, ap in found.items()} == {
+            name: by_class[f'{name}_precision'] for name in CLASSES
+        }
+
+
+def test_images_that_were_not_run_do_not_count(ann_file):
+    results = predictions(ann_file)
+    metric = FastCocoMetric(ann_file=ann_file)
+    metric.dataset_meta = {'classes': CLASSES}
+    half = metric.compute_metrics(results[:6])
+    counted_as_missed = CocoMetric(ann_file=ann_file)
+    counted_as_missed.dataset_meta = {'classes': CLASSES}
+    assert half['bbox_mAP'] > counted_as_missed.compute_metrics(results[:6])['bbox_mAP']
+
+
+def test_use_mp_eval_is_refused(ann_file):
+    with pytest.raises(ValueError, match='use_mp_eval is an evaluator of its own'):
+        FastCocoMetric(ann_file=ann_file, use_mp_eval=True)
 
 
 def test_toy_annotations_have_a_crowd(ann_file):

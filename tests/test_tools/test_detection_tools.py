@@ -1,5 +1,6 @@
 """The command lines on a toy detector."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,12 @@ def test_a_missing_annotation_file_is_named(job, run_tool, coco_root, file):
     with pytest.raises(SystemExit) as stopped:
         run_tool('train', job[0])
     assert_one_line(stopped.value, f'no data at .*{file}')
+
+
+def test_predictions_of_the_main_route_are_saved(job, run_tool, tmp_path):
+    """Each stitch would overwrite those of the one before."""
+    run_tool('test', *job, '--out', tmp_path / 'saved')
+    saved = json.loads((tmp_path / 'saved' / 'predictions.bbox.json').read_text())
+    run_tool('test', *job, '--routes', 'l[0:4]', '--out', tmp_path / 'alone')
+    assert saved == json.loads((tmp_path / 'alone' / 'predictions.bbox.json').read_text())
+    assert saved

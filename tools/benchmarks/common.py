@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -59,6 +59,14 @@ TOY = Pair(
     out_indices=(1, 3, 5, 7),
     image_size=64,
 )
+
+
+def windowed(pair: Pair, window_size: int, image_size: int) -> Pair:
+    """The pair with windows, and its last map alone."""
+    windows = {'windowed': dict(window_size=window_size, img_size=image_size)}
+    return replace(
+        pair, small=pair.small | windows, large=pair.large | windows, out_indices=(-1,), image_size=image_size
+    )
 
 
 def example_routes(space: StitchSpace) -> dict[str, Route]:

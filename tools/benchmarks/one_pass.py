@@ -96,7 +96,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
 
     # A route's result shrinks to a vector: 134 feature maps would fill the memory.
     features = lambda photo: backbone(photo)[-1].mean(dim=(0, 2, 3))  # noqa: E731
-    comparisons = [compare_ways('backbone', backbone, features, photos, args, details)]
+    comparisons = [compare_ways('backbone', backbone, features, photos, args, details, BOUND)]
 
     segmentor = build_segmentor(args)
     decode = lambda photo: class_shares(segmentor, photo)  # noqa: E731
@@ -111,12 +111,12 @@ def compare_ways(
     photos: list[Tensor],
     args: Namespace,
     details: dict,
+    bound: Bound | None = None,
 ) -> Comparison:
     contestants = {
         'one by one': one_by_one(backbone, run, photos),
         'one pass': in_one_pass(backbone, run, photos),
     }
-    bound = BOUND if case == 'backbone' else None
     comparison = compare(f'{case}, {len(backbone.space)} routes', contestants, args, bound, **details)
     for name, gflops in (('one by one', details['gflops_one_by_one']), ('one pass', details['gflops'])):
         share = gflops / (min(comparison.samples_ms[name]) / 1e3) / details['matrix_rate_gflops_per_s']

@@ -10,10 +10,9 @@ on a GPU 1.3 times. Last, windows of 14, which pad 64 patches to 70, against win
 
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
-from common import Bound, Comparison, Pair, compare, parse_args, report
+from common import Bound, Comparison, Pair, compare, parse_args, report, windowed
 from timm.models.vision_transformer_sam import Attention, get_rel_pos
 from torch import Tensor, nn
 
@@ -38,14 +37,6 @@ class WrittenOutAttention(Attention):
         attended = weights.view(-1, tokens, tokens).softmax(dim=-1) @ v
         attended = attended.view(batch, self.num_heads, height, width, -1).permute(0, 2, 3, 1, 4)
         return self.proj(attended.reshape(batch, height, width, -1))
-
-
-def windowed(pair: Pair, window_size: int, image_size: int) -> Pair:
-    """The pair with windows, and its last map alone."""
-    windows = {'windowed': dict(window_size=window_size, img_size=image_size)}
-    return replace(
-        pair, small=pair.small | windows, large=pair.large | windows, out_indices=(-1,), image_size=image_size
-    )
 
 
 @torch.no_grad()

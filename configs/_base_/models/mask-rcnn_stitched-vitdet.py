@@ -9,7 +9,8 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_mask=True,
-        # Images are 1024x1024 at most: all are padded to that, and boxes still end where the image does.
+        # Images are 1024x1024 at most: all are padded to that, and boxes still end where the image does. Larger ones
+        # would be padded to a multiple.
         pad_size_divisor=1024),
     backbone=dict(type='mmsnnet.StitchedViT', lora_rank=16),
     neck=dict(type='mmsnnet.SimpleFPN', in_channels=1024, out_channels=256, num_outs=5),

@@ -11,3 +11,4 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=1500, val_interval=500)
 default_hooks = dict(checkpoint=dict(interval=500))
+auto_scale_lr = dict(base_batch_size=8)
