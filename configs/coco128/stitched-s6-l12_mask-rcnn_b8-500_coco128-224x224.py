@@ -26,3 +26,10 @@ custom_hooks = [
         sampler=dict(type='ResourceConstrainedSampler', step_gflops=0.3),
         init_images=50)
 ]
+# The anchors are trained already.
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, begin=50, end=500, by_epoch=False),
+]
+train_cfg = dict(max_iters=500)
