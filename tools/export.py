@@ -90,7 +90,7 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     if hasattr(model, 'encode_decode'):
         return Segmentor(model)
     # A detector's with regions that do not hang on its last digit.
-    return lambda images: torch.cat([leaf.flatten() for leaf in tree_leaves(countable_outputs(model, images))])
+    return lambda images: torch.cat([leaf.flatten() for leaf in tree_leaves(countable_outputs(model, images, True))])
 
 
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
@@ -151,7 +151,7 @@ def main() -> None:
     keys = ('file', 'params_m', 'size_mib', 'latency_ms', 'max_abs_difference')
     result = {**meta, 'input_shape': list(images.shape), 'files': [dict(zip(keys, row, strict=True)) for row in rows]}
     write_file(args.out / 'export.json', lambda partial: partial.write_text(json.dumps(result, indent=1) + '\n'))
-    print(f'stitch {route.id} {route.name} at {tuple(images.shape)}, logits compared with the supernet')
+    print(f'stitch {route.id} {route.name} at {tuple(images.shape)}, raw outputs compared with the supernet')
     print(f'{"":26s} {"M params":>9s} {"MiB":>9s} {"ms":>9s} {"max |diff|":>11s}')
     for name, params, size, latency, diff in rows:
         print(f'{name:26s} {params:9.3f} {size:9.2f} {latency:9.2f} {diff:11.2g}')

@@ -139,6 +139,8 @@ def main() -> None:
     cfg = Config.fromfile(check_file(args.config, 'config'))
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if 'decode_head' not in cfg.model:
+        raise ValueError(f'frames are shown to segmentors, and this is a {cfg.model.type}')
     forget_pretrained(cfg.model)
     from mmseg.apis import init_model
 

@@ -1,7 +1,7 @@
 """What the heads of an MMEngine model compute from images alone, without data and without post-processing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,18 +14,21 @@ def head_outputs(model: nn.Module, images: Tensor) -> Any:
     return model(images, _blank_samples(images), mode='tensor')
 
 
-def countable_outputs(model: nn.Module, images: Tensor) -> Any:
+def countable_outputs(model: nn.Module, images: Tensor, with_masks: bool = False) -> Any:
     """Outputs on which all that counts as cost depends.
 
     Those of ``head_outputs``; but a two-stage detector finds regions by its weights, and refines as many. It is made to
     refine as many regions as it proposes at most, and without masks, as the costs of ViTDet are published.
+
+    Args:
+        with_masks: let a two-stage detector predict masks of the first hundred regions too.
     """
     # Some two-stage detectors learn their proposals: they have no RPN to be told how many.
     if not getattr(getattr(model, 'test_cfg', None), 'rpn', None) or getattr(model, 'roi_head', None) is None:
         return head_outputs(model, images)
     features = model.extract_feat(images)
     proposals = [InstanceData(bboxes=_boxes(model.test_cfg.rpn.max_per_img, images)) for _ in images]
-    with _without_masks(model.roi_head):
+    with nullcontext() if with_masks else _without_masks(model.roi_head):
         return model.rpn_head(features), model.roi_head.forward(features, proposals, _blank_samples(images))
 
 
