@@ -89,8 +89,13 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """A model's raw output as one tensor."""
     if hasattr(model, 'encode_decode'):
         return Segmentor(model)
-    # A detector's with regions that do not hang on its last digit.
-    return lambda images: torch.cat([leaf.flatten() for leaf in tree_leaves(countable_outputs(model, images, True))])
+
+    def detector(images: Tensor) -> Tensor:
+        # With regions that do not hang on its last digit.
+        outputs = countable_outputs(model, images, with_masks=True)
+        return torch.cat([leaf.flatten() for leaf in tree_leaves(outputs)])
+
+    return detector
 
 
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:

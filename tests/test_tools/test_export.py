@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
-from toy_job import assert_one_line
+from toy_job import CROP, assert_one_line
 
 from mmsnnet.cli import build_model
 from mmsnnet.models import RouteViT, find_backbone
@@ -39,10 +39,17 @@ def test_slim_checkpoint_holds_no_other_anchor_and_loads_by_weights_only(trained
     assert slim['max_abs_difference'] < 1e-4
 
 
-def test_files_of_operators_equal_the_supernet(trained, run_tool, tmp_path):
+@pytest.mark.parametrize('windowed', [None, dict(window_size=3, img_size=CROP, global_attn_indexes=(0,))])
+def test_files_of_operators_equal_the_supernet(make_config, run_tool, tmp_path, windowed):
     onnxruntime = pytest.importorskip('onnxruntime', reason="needs pip install -e '.[export]'")
-    run_tool('export', *trained, '--route', ROUTE, '--out', tmp_path, '--onnx', '--torch-export', '--shape', 32, 64)
-    config, checkpoint = trained
+    cfg, config = make_config(), tmp_path / 'toy.py'
+    for anchor in cfg.model.backbone.anchors:
+        anchor.windowed = windowed
+    cfg.dump(config)
+    run_tool('train', config)
+    checkpoint = tmp_path / 'work_dir' / 'iter_4.pth'
+    job = config, checkpoint
+    run_tool('export', *job, '--route', ROUTE, '--out', tmp_path, '--onnx', '--torch-export', '--shape', 32, 64)
     model = build_model(Config.fromfile(config)).eval()
     load_checkpoint(model, str(checkpoint))
     find_backbone(model).set_route(ROUTE)
