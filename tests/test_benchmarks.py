@@ -62,7 +62,7 @@ def test_latency_estimate_is_compared_for_every_route(tmp_path):
     assert len({row['route'] for row in results['routes']}) == len(results['routes']) == 14
     errors = []
     for row in results['routes']:
-        assert len(row['samples_ms']) == 3
+        assert 3 <= len(row['samples_ms']) <= 13
         assert row['measured_ms'] == min(row['samples_ms'])
         assert row['estimate_ms'] == min(row['estimates_ms'])
         errors.append(abs(row['estimate_ms'] / row['measured_ms'] - 1) * 100)

@@ -148,11 +148,12 @@ def summary(samples_ms: list[float]) -> dict[str, float]:
     return {'median_ms': median, 'q1_ms': first, 'q3_ms': third, 'iqr_ms': third - first}
 
 
-def parse_args(description: str, repetitions: int, photos: bool = False) -> argparse.Namespace:
+def parse_args(description: str, repetitions: int, photos: bool = False, more: bool = False) -> argparse.Namespace:
     """The arguments of every benchmark, with ``device`` as a ``torch.device`` and ``pair`` chosen.
 
     Args:
         photos: also take photographs.
+        more: also take ``--more``, to go on from what ``--out`` holds.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -164,7 +165,11 @@ def parse_args(description: str, repetitions: int, photos: bool = False) -> argp
     parser.add_argument('--toy', action='store_true', help='tiny anchors and images, to try the script out in seconds')
     if photos:
         parser.add_argument('--photos', nargs='+', type=Path, default=[], metavar='FILE', help='images (random ones)')
+    if more:
+        parser.add_argument('--more', action='store_true', help='go on from the results at --out')
     args = parser.parse_args()
+    if more and args.more and not (args.out and args.out.is_file()):
+        parser.error(f'--more: no results at --out {args.out}')
     if args.repetitions < 1 or args.warmup < 0:
         parser.error('--repetitions must be 1 or more, --warmup 0 or more')
     if args.out and args.out.suffix != '.json':
