@@ -121,8 +121,8 @@ def table(results: dict) -> str:
     versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
     shape = ' x '.join(map(str, settings['input_shape']))
     lines += [
-        f'\nThe fastest of {settings["repetitions"]} passes (for {again} routes: more), and of the estimates made between '
-        f'them. Input {shape}, '
+        f'\nThe fastest of {settings["repetitions"]} passes ({again} routes: more), and of the estimates between them. '
+        f'Input {shape}, '
         f'{settings["dtype"]}, random weights, backbone alone.\n',
         f'{env["device"]} ({env["cpu"]}), {env["num_threads"]} threads, Python {env["python"]}, {versions}.',
     ]
