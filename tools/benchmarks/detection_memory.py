@@ -93,8 +93,10 @@ def collect(results: list[tuple[dict, dict]], space: StitchSpace, folder: Path) 
             collected.lists(route)[0].append(copy.deepcopy(result))
             collected.step_done()
         if done % (len(results) // 4) == 0:
+            memory = resident_mib() - held
+            collected.flush()
             disk = sum(path.stat().st_size for path in (folder / 'partial').glob('*.zip')) / MIB
-            rows.append({'images': done, 'memory_mib': resident_mib() - held, 'disk_mib': disk})
+            rows.append({'images': done, 'memory_mib': memory, 'disk_mib': disk})
     collected.delete()
     return {'routes': len(space), 'rows': rows}
 
@@ -139,8 +141,7 @@ def table(results: dict) -> str:
     ]
     lines += [f'| {row["images"]} | {row["memory_mib"]:.0f} | {row["disk_mib"]:.0f} |' for row in collected['rows']]
     lines += [
-        f'\nThe metrics of one route on {results["images"]} images, bbox and segm; its results alone are '
-        f'{results["route_mib"]:.0f} MiB:\n',
+        f'\nThe metrics of one route on {results["images"]} images, bbox and segm:\n',
         '| evaluator | s | peak MiB | box AP |',
         '|---|---:|---:|---:|',
     ]
@@ -170,9 +171,7 @@ def main() -> None:
         order = [truth['img_id'] for truth, _ in results]
         collecting = collect(replicate_results(results, args.collect), space, Path(folder))
         tell('collected')
-        held = resident_mib()
         replicas = replicate_results(results, args.images)
-        route_mib = resident_mib() - held
         path = replicate_annotations(ann_file, order, args.images, Path(folder, 'annotations.json'))
         evaluators = {}
         for name in ('faster-coco-eval', 'pycocotools'):
@@ -186,7 +185,6 @@ def main() -> None:
         'detections_per_image': sum(len(prediction['scores']) for _, prediction in results) / len(results),
         'kib_per_image': collecting['rows'][-1]['disk_mib'] * 1024 / args.collect / len(space),
         'collecting': collecting,
-        'route_mib': route_mib,
         'evaluators': evaluators,
     }
     page = table(report)
