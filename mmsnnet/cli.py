@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -127,14 +128,17 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, of its own ``runner_type`` where it has one."""
-    if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
+    if cfg.get('launcher') in ('pytorch', 'slurm') and not torch.cuda.is_available():
         _use_processors(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def _use_processors(cfg: Config) -> None:
     """Let ranks run on processors, where MMEngine by itself chooses GPUs."""
-    torch.distributed.init_process_group('gloo')
+    if cfg.launcher == 'slurm':
+        _name_slurm_ranks()
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
     if not cfg.get('model_wrapper_cfg'):
         cfg.model_wrapper_cfg = {
             'type': 'mmengine.MMDistributedDataParallel',
@@ -142,6 +146,16 @@ def _use_processors(cfg: Config) -> None:
             'broadcast_buffers': False,
             'device_ids': None,
         }
+
+
+def _name_slurm_ranks() -> None:
+    """Tell PyTorch in its own variables which rank of a Slurm job this is."""
+    if 'MASTER_ADDR' not in os.environ:
+        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        os.environ['MASTER_ADDR'] = subprocess.check_output(command, text=True).split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    for name, slurm_name in (('RANK', 'PROCID'), ('WORLD_SIZE', 'NTASKS'), ('LOCAL_RANK', 'LOCALID')):
+        os.environ[name] = os.environ[f'SLURM_{slurm_name}']
 
 
 def forget_pretrained(model: ConfigDict) -> None:

@@ -87,7 +87,7 @@ def make_detection_config(tmp_path: Path, coco_root: Path) -> Callable[..., Conf
     """The small stitched detector of ``configs/``, smaller still: depths 2 and 4, four routes."""
 
     def make(**changes) -> Config:
-        cfg = Config.fromfile(ROOT / 'configs/coco128/stitched-s6-l12_mask-rcnn_b8-500_coco128-224x224.py')
+        cfg = Config.fromfile(ROOT / 'configs/coco128/stitched-s6-l12_mask-rcnn_b8-1500_coco128-224x224.py')
         vit = dict(
             model='vit_tiny_patch16_224',
             img_size=SIZE,

@@ -1,5 +1,6 @@
 """A toy segmentation job on MMEngine's runner: real data sets, pipelines, heads and metrics, tiny anchors."""
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from mmengine.registry import DefaultScope
 CROP = (32, 48)
 NUM_CLASSES = 3
 CLASSES = ('ground', 'left', 'right')
+
+_runs = itertools.count()
 
 
 @pytest.fixture
@@ -65,6 +68,8 @@ def make_config(tmp_path: Path, data_root: Path) -> Callable[..., Config]:
                 custom_imports=dict(imports=['mmsnnet'], allow_failed_imports=False),
                 randomness=dict(seed=7),
                 work_dir=str(tmp_path / 'work_dir'),
+                # MMEngine names loggers by it and the second, and gives runners of one name one logger.
+                experiment_name=f'toy{next(_runs)}',
                 log_level='WARNING',
                 log_processor=dict(by_epoch=False),
                 visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]),

@@ -28,8 +28,3 @@ custom_hooks = [
 ]
 # The anchors are trained already.
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, begin=50, end=500, by_epoch=False),
-]
-train_cfg = dict(max_iters=500)

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from mmsnnet.engine.runners import is_training, unwrapped_model
+from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch
 
 # Heads whose classes are those of the data; a detector's RPN has none.
@@ -160,6 +162,28 @@ def warn_without_sampling(runner: Runner) -> None:
         runner.logger.warning(
             'no StitchSamplingHook: only the largest anchor trains, and no stitch; append '
             "dict(type='mmsnnet.StitchSamplingHook') to custom_hooks"
+        )
+
+
+def check_parallel(runner: Runner) -> None:
+    """Refuse ways of training on many devices that need a gradient of every parameter.
+
+    Raises:
+        ValueError: saying what to set instead.
+    """
+    refuse_strategies(runner)
+    model = runner.model
+    if not is_training(runner) or not is_model_wrapper(model):
+        return
+    if not isinstance(model, DistributedDataParallel):
+        raise ValueError(
+            f'{type(model).__name__} cannot train a stitched model, in which each stitch leaves parameters without '
+            "gradients: use MMEngine's Runner with MMDistributedDataParallel, its default"
+        )
+    if not model.find_unused_parameters or model.static_graph:
+        raise ValueError(
+            'a stitch trains only the blocks it runs: set find_unused_parameters=True at the top of the config, '
+            'and no static_graph'
         )
 
 

@@ -12,7 +12,7 @@ from mmengine.runner.amp import autocast
 from mmsnnet.engine.batches import CheckedBatch, checked_batches, preprocessed_once
 from mmsnnet.engine.checks import warn_without_sampling
 from mmsnnet.engine.progress import RoutesProgress
-from mmsnnet.engine.runners import find_input_shape, unwrapped_model
+from mmsnnet.engine.runners import find_input_shape, refuse_strategies, unwrapped_model
 from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
@@ -46,6 +46,7 @@ class _RoutesLoop:
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        refuse_strategies(self.runner)
         if skip_unreadable and get_world_size() > 1:
             raise ValueError('skip_unreadable works in one process: ranks would have results of unequal length')
         self.skip_unreadable = skip_unreadable

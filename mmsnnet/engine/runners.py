@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, FlexibleRunner, Runner
 from torch import nn
 
 
@@ -10,6 +10,20 @@ def unwrapped_model(runner: Runner) -> nn.Module:
     """The model without wrappers for data-parallel training or test-time augmentation."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return model.module if isinstance(model, BaseTTAModel) else model
+
+
+def refuse_strategies(runner: Runner | FlexibleRunner) -> None:
+    """Refuse the runner of FSDP, DeepSpeed and ColossalAI, which shards parameters as if every step used them all.
+
+    Raises:
+        ValueError: saying what to use instead.
+    """
+    if isinstance(runner, FlexibleRunner):
+        raise ValueError(
+            "MMEngine's FlexibleRunner and its strategies cannot train or test a stitched model, whose stitches use "
+            "only some of the parameters: remove runner_type='FlexibleRunner' and strategy from the config, and train "
+            'on many GPUs with --launcher pytorch'
+        )
 
 
 def is_training(runner: Runner) -> bool:

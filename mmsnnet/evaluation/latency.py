@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmsnnet.evaluation.peak_memory import peak_memory
 from mmsnnet.models import StitchedViT, find_backbone
+from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.costs import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
 from mmsnnet.stitching import Route, Run, Switch, make_plan
@@ -74,7 +75,7 @@ class LatencyBench:
         self.device = next(model.parameters()).device
         self.images = setting.images(self.device)
         if setting.compiled:
-            _compile_blocks(self.backbone)
+            compile_parts(self.backbone)
 
     def measure(
         self,
@@ -237,16 +238,3 @@ def _fixed_output(backbone: StitchedViT, levels: tuple[Tensor, ...]) -> Iterator
         yield
     finally:
         del backbone.forward
-
-
-def _compile_blocks(backbone: StitchedViT) -> None:
-    """Compile every block and stitching layer in place, so that all routes are made of a few compiled kinds of parts.
-
-    A whole route compiled would be another graph for each of them.
-    """
-    for anchor in backbone.anchors:
-        for block in anchor.blocks:
-            block.compile()
-    for layers in (*backbone.up, *backbone.down):
-        for layer in layers.values():
-            layer.compile()

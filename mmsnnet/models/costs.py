@@ -9,6 +9,7 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
+from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import StitchedViT
 from mmsnnet.stitching import Cost, CostTable, all_layers
@@ -68,7 +69,7 @@ def count_flops(function: Callable[..., Any], owner: nn.Module, *inputs: Any) ->
     analysis = FlopCountAnalysis(_Call(function, owner), inputs)
     analysis.set_op_handle('aten::scaled_dot_product_attention', _count_attention)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled(owner):
         return int(analysis.total())
 
 

@@ -1,6 +1,6 @@
 """``StitchedViT``: one backbone that holds every route between its anchors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmengine.model import BaseModule
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsnnet.models.anchors import Anchor, Grid, check_compatible, create_anchor
+from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.stitching_layer import StitchingLayer
 from mmsnnet.models.weights import init_anchor
 from mmsnnet.registry import MODELS, register
@@ -120,6 +121,8 @@ class StitchedViT(PlainViTBackbone):
         frozen_anchors: indices of anchors that do not train and stay in evaluation mode.
         with_cp: recompute blocks in the backward pass to save memory.
         norm_eval: keep batch norms of anchors, if they have any, in evaluation mode.
+        compile_blocks: compile blocks and stitching layers, each by itself, for all routes to share; True, or arguments
+            of ``torch.compile``.
         init_cfg: MMEngine's, for the whole backbone.
 
     Raises:
@@ -136,6 +139,7 @@ class StitchedViT(PlainViTBackbone):
         frozen_anchors: Sequence[int] = (),
         with_cp: bool = False,
         norm_eval: bool = False,
+        compile_blocks: bool | Mapping = False,
         init_cfg: dict | None = None,
     ) -> None:
         if len(anchors) < 2:
@@ -157,6 +161,8 @@ class StitchedViT(PlainViTBackbone):
         self.frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
         for index in self.frozen_anchors:
             self.anchors[index].requires_grad_(False)
+        if compile_blocks:
+            compile_parts(self, None if compile_blocks is True else compile_blocks)
 
     @property
     def route(self) -> Route:
@@ -231,7 +237,7 @@ class AnchorViT(PlainViTBackbone):
     Args:
         anchor: ``model`` and other arguments of ``timm.create_model``, or ``init_cfg``, as for ``StitchedViT``.
         out_indices: blocks (0-based) after which an output level leaves.
-        with_cp, norm_eval, init_cfg: as for ``StitchedViT``.
+        with_cp, norm_eval, compile_blocks, init_cfg: as for ``StitchedViT``.
     """
 
     def __init__(
@@ -240,10 +246,13 @@ class AnchorViT(PlainViTBackbone):
         out_indices: Sequence[int] = (-1,),
         with_cp: bool = False,
         norm_eval: bool = False,
+        compile_blocks: bool | Mapping = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__([anchor], with_cp, norm_eval, init_cfg)
         self.out_indices = check_out_indices(out_indices, self.anchors[0].depth)
+        if compile_blocks:
+            compile_parts(self, None if compile_blocks is True else compile_blocks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up."""

@@ -5,7 +5,13 @@ from mmsnnet.stitching.cost import Cost, CostTable
 from mmsnnet.stitching.pareto import hypervolume, pareto_front
 from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap, all_layers, make_plan
 from mmsnnet.stitching.records import Record, front_records, main_metric, read_records, write_records
-from mmsnnet.stitching.samplers import ResourceConstrainedSampler, UniformSampler
+from mmsnnet.stitching.samplers import (
+    CostIntervalSampler,
+    LossSampler,
+    ResourceConstrainedSampler,
+    SandwichSampler,
+    UniformSampler,
+)
 from mmsnnet.stitching.selection import route_of, select_routes
 from mmsnnet.stitching.space import Route, Span, StitchSpace
 
@@ -13,13 +19,16 @@ __all__ = [
     'BudgetController',
     'BudgetTable',
     'Cost',
+    'CostIntervalSampler',
     'CostTable',
     'Layer',
+    'LossSampler',
     'Plan',
     'Record',
     'ResourceConstrainedSampler',
     'Route',
     'Run',
+    'SandwichSampler',
     'Span',
     'StitchSpace',
     'Switch',

@@ -1,8 +1,10 @@
-"""Which route to train at an iteration. A sampler is a pure function of (seed, iteration): every rank draws the same
-route, and a resumed run goes on as if it had never stopped."""
+"""Which route to train at an iteration. A draw is a pure function of seed and iteration, and of the losses told to the
+samplers that ask for them: every rank draws the same route, and a resumed run goes on as if it had never stopped."""
 
 from collections.abc import Sequence
 from random import Random
+
+from mmsnnet.stitching.records import COSTS, Record
 
 
 class UniformSampler:
@@ -19,9 +21,12 @@ class UniformSampler:
 
     def __call__(self, iteration: int) -> int:
         """Route id to train at ``iteration``."""
-        # A string seeds through SHA-512: the same on every platform and process, and neighbours are unrelated.
-        random = Random(f'{self.seed}:{iteration}')
+        random = self._random(iteration)
         return random.choice(random.choice(self.groups))
+
+    def _random(self, iteration: int) -> Random:
+        # A string seeds through SHA-512: the same on every platform and process, and neighbours are unrelated.
+        return Random(f'{self.seed}:{iteration}')
 
 
 class ResourceConstrainedSampler(UniformSampler):
@@ -40,6 +45,103 @@ class ResourceConstrainedSampler(UniformSampler):
         self.groups = group_by_cost(gflops, step_gflops)
 
 
+class CostIntervalSampler(UniformSampler):
+    """First an interval of a measured cost, then a route that costs as much, each uniformly.
+
+    ``ResourceConstrainedSampler`` over what routes take on a device.
+
+    Args:
+        gflops: cost of each route, by id.
+        records: one of each route, in any order.
+        cost: the field of the records to go by.
+        num_intervals: equal parts of the range of costs; those that no route falls into are left out.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a route without a record, or a record without the cost.
+    """
+
+    def __init__(
+        self,
+        gflops: Sequence[float],
+        records: Sequence[Record],
+        cost: str = 'latency_ms',
+        num_intervals: int = 10,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(gflops, seed)
+        if cost not in COSTS:
+            raise ValueError(f'no cost {cost!r}: give one of {", ".join(COSTS)}')
+        if num_intervals < 1:
+            raise ValueError(f'num_intervals must be 1 or more, got {num_intervals}')
+        costs = {record.id: getattr(record, cost) for record in records}
+        missing = [id_ for id_ in range(len(gflops)) if costs.get(id_) is None]
+        if missing:
+            raise ValueError(
+                f'no {cost} of {len(missing)} of {len(gflops)} stitches, the first has id {missing[0]}: the records '
+                'need one of every stitch, as tools/benchmark.py --routes all --latency writes them'
+            )
+        self.groups = group_by_interval([costs[id_] for id_ in range(len(gflops))], num_intervals)
+
+
+class SandwichSampler(UniformSampler):
+    """In turn the cheapest route, the dearest, and any (the sandwich rule of US-Nets, Yu and Huang 2019).
+
+    With ``accumulative_counts=3`` and a draw for each batch, every optimizer step has all three.
+    """
+
+    def __init__(self, gflops: Sequence[float], seed: int = 0) -> None:
+        super().__init__(gflops, seed)
+        ids = range(len(gflops))
+        self._ends = min(ids, key=gflops.__getitem__), max(ids, key=gflops.__getitem__)
+
+    def __call__(self, iteration: int) -> int:
+        turn = iteration % 3
+        return self._ends[turn] if turn < 2 else super().__call__(iteration)
+
+
+class LossSampler(UniformSampler):
+    """Routes by how large their recent loss is: those that lag behind train more often.
+
+    Args:
+        gflops: cost of each route, by id.
+        sharpness: a route is drawn in proportion to its loss to this power; 0 draws uniformly.
+        momentum: share of the former mean that a new loss leaves.
+        seed: of the draw.
+
+    Attributes:
+        losses: moving mean of each route's loss; None where it has not trained yet: drawn as the largest one is.
+    """
+
+    def __init__(self, gflops: Sequence[float], sharpness: float = 2.0, momentum: float = 0.9, seed: int = 0) -> None:
+        super().__init__(gflops, seed)
+        if sharpness < 0 or not 0 <= momentum < 1:
+            raise ValueError(
+                f'sharpness must be 0 or more and momentum from 0 to below 1, got {sharpness} and {momentum}'
+            )
+        self.sharpness = sharpness
+        self.momentum = momentum
+        self.losses: list[float | None] = [None] * len(gflops)
+
+    def __call__(self, iteration: int) -> int:
+        largest = max((loss for loss in self.losses if loss is not None), default=1.0)
+        weights = [max(largest if loss is None else loss, 0) ** self.sharpness for loss in self.losses]
+        return self._random(iteration).choices(range(len(weights)), weights if any(weights) else None)[0]
+
+    def update(self, route_id: int, loss: float) -> None:
+        """Note the loss that a route has had."""
+        former = self.losses[route_id]
+        self.losses[route_id] = loss if former is None else self.momentum * former + (1 - self.momentum) * loss
+
+    def state_dict(self) -> dict:
+        """What a resumed run needs to draw as this one would."""
+        return {'losses': list(self.losses)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a ``state_dict``."""
+        self.losses = list(state['losses'])
+
+
 def group_by_cost(costs: Sequence[float], step: float) -> list[list[int]]:
     """Ids by rising cost, a new group wherever a cost is more than ``step`` above the first of the current group."""
     groups: list[list[int]] = []
@@ -49,3 +151,13 @@ def group_by_cost(costs: Sequence[float], step: float) -> list[list[int]]:
         else:
             groups.append([id_])
     return groups
+
+
+def group_by_interval(costs: Sequence[float], num_intervals: int) -> list[list[int]]:
+    """Ids by the equal part of the range of costs that theirs falls into, by rising cost; empty parts are left out."""
+    low, high = min(costs), max(costs)
+    groups: list[list[int]] = [[] for _ in range(num_intervals)]
+    for id_, cost in enumerate(costs):
+        part = int((cost - low) / (high - low) * num_intervals) if high > low else 0
+        groups[min(part, num_intervals - 1)].append(id_)
+    return [group for group in groups if group]

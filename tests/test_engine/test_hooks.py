@@ -1,15 +1,14 @@
 import json
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmsnnet.engine.hooks import _seeded
+from mmsnnet.engine import StitchSamplingHook
 from mmsnnet.models import find_backbone, measure_costs
-from mmsnnet.stitching import ResourceConstrainedSampler
+from mmsnnet.stitching import Record, ResourceConstrainedSampler, StitchSpace, write_records
 
 
 def train(cfg) -> Runner:
@@ -44,31 +43,6 @@ def test_least_squares_start_changes_stitching_layers_only(make_config):
     changed = {key for key in solved if not torch.equal(solved[key], random_start[key])}
     layers = {f'backbone.{name}.{key}' for name in ('up.0.1', 'up.0.2', 'down.0.1') for key in ('weight', 'bias')}
     assert changed == layers
-
-
-def test_least_squares_start_does_not_depend_on_random_state_nor_disturb_it():
-    random.seed(1), np.random.seed(2), torch.manual_seed(3)
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with _seeded(5, 8):
-        inside = random.random(), np.random.rand(), torch.rand(1).item()
-    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
-    random.seed(9)
-    with _seeded(5, 8):
-        assert (random.random(), np.random.rand(), torch.rand(1).item()) == inside
-    with _seeded(5, 9):
-        assert random.random() != inside[0]
-
-
-def test_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path):
-    whole = train(make_config(work_dir=str(tmp_path / 'whole')))
-    train(make_config(work_dir=str(tmp_path / 'parts'), **{'train_cfg.max_iters': 2}))
-    resumed = train(make_config(work_dir=str(tmp_path / 'parts'), resume=True))
-    # Two runs of one second share a log folder: the resumed one's lines come last.
-    assert [line['route'] for line in logged(resumed)[-2:]] == [line['route'] for line in logged(whole)[2:]]
-    frozen = [key for key in weights(whole) if key.endswith(('up.0.1.weight', 'down.0.1.weight'))]
-    assert frozen
-    for key in frozen:
-        assert torch.equal(weights(whole)[key], weights(resumed)[key]), key
 
 
 def test_stitching_layers_of_a_checkpoint_to_start_from_are_kept(make_config, tmp_path):
@@ -155,3 +129,96 @@ def test_tells_of_cost_groups_that_are_none(make_config):
 def test_tells_of_training_without_the_hook(make_config):
     assert 'no StitchSamplingHook' not in log_of(train(make_config()))
     assert 'no StitchSamplingHook: only the largest anchor trains' in log_of(train(make_config(custom_hooks=[])))
+
+
+class SpoiledLoss(Hook):
+    """Makes the loss of one iteration NaN."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner: Runner, *_, **__) -> None:
+        weight = float('nan') if runner.iter + 1 == self.iteration else 1.0
+        runner.model.decode_head.loss_decode.loss_weight = weight
+
+
+def train_spoiled(cfg, iteration: int) -> Runner:
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.optim_wrapper.clip_grad = dict(max_norm=1.0)
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(SpoiledLoss(iteration))
+    runner.train()
+    return runner
+
+
+def saved(tmp_path: Path, iteration: int) -> dict:
+    return torch.load(tmp_path / 'work_dir' / f'iter_{iteration}.pth', weights_only=True)['state_dict']
+
+
+def test_stops_at_a_loss_that_is_not_finite_before_it_reaches_the_weights(make_config, tmp_path, monkeypatch):
+    runners = []
+    monkeypatch.setattr(SpoiledLoss, 'before_run', lambda self, runner: runners.append(runner))
+    with pytest.raises(RuntimeError, match=r'not finite at iteration 3, stitch [sl]\[.*clip_grad'):
+        train_spoiled(make_config(), 3)
+    for key, value in saved(tmp_path, 2).items():
+        assert torch.equal(runners[0].model.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(('accumulated', 'before', 'after'), [(1, 2, 3), (2, 2, 4)])
+def test_skips_a_step_whose_loss_is_not_finite(make_config, tmp_path, accumulated, before, after):
+    changes = {'train_cfg.max_iters': 6, 'optim_wrapper.accumulative_counts': accumulated}
+    runner = train_spoiled(make_config(**changes, **{'custom_hooks.0.on_nonfinite_loss': 'skip'}), 3)
+    for key, value in saved(tmp_path, after).items():
+        assert torch.equal(value, saved(tmp_path, before)[key]), key
+    assert 'not finite at iteration' in log_of(runner)
+    end = saved(tmp_path, 6)
+    assert all(value.isfinite().all() for value in end.values())
+    assert any(not torch.equal(value, end[key]) for key, value in saved(tmp_path, after).items())
+
+
+def test_does_not_go_on_with_running_statistics_that_are_not_finite(make_config):
+    cfg = make_config(
+        **{'custom_hooks.0.on_nonfinite_loss': 'skip', 'model.decode_head.norm_cfg': dict(type='BN', _delete_=True)}
+    )
+
+    class SpoiledWeights(Hook):
+        def before_train_iter(self, runner: Runner, *_, **__) -> None:
+            with torch.no_grad():
+                runner.model.backbone.anchors[1].blocks[3].mlp.fc2.bias.fill_(float('nan'))
+
+    cfg.custom_hooks[0].sampler = dict(type='SandwichSampler')
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(SpoiledWeights())
+    with pytest.raises(RuntimeError, match=r'neither is decode_head\.convs\.0\.bn\.running_mean any more'):
+        runner.train()
+
+
+@pytest.mark.parametrize(('draw_per', 'sampled'), [('step', [0, 0, 1, 1, 2, 2]), ('batch', [0, 1, 2, 3, 4, 5])])
+def test_accumulated_gradients_are_of_one_route_or_of_one_each_batch(make_config, draw_per, sampled):
+    changes = {'train_cfg.max_iters': 6, 'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': draw_per}
+    runner = train(make_config(**changes))
+    sampler = ResourceConstrainedSampler(measure_costs(runner.model, (32, 48)).gflops, step_gflops=1e-4, seed=7)
+    assert [line['route'] for line in logged(runner)] == [sampler(draw) for draw in sampled]
+
+
+def test_refuses_words_it_does_not_know():
+    with pytest.raises(ValueError, match="draw_per must be one of 'step', 'batch', got 'epoch'"):
+        StitchSamplingHook(draw_per='epoch')
+    with pytest.raises(ValueError, match="on_nonfinite_loss must be one of 'stop', 'skip', got 'ignore'"):
+        StitchSamplingHook(on_nonfinite_loss='ignore')
+
+
+def test_samples_by_measured_latency(make_config, tmp_path):
+    costs = measure_costs(Runner.from_cfg(make_config()).model, (32, 48))
+    space = StitchSpace.two_way((2, 4))
+    records = [Record.of(route, costs[route.id]) for route in space]
+    for record, milliseconds in zip(records, (1.0, 9.0, 1.5, 9.5), strict=True):
+        record.latency_ms = milliseconds
+    write_records(records, tmp_path / 'stitches.json')
+    sampler = dict(type='CostIntervalSampler', records=str(tmp_path / 'stitches.json'), num_intervals=2, _delete_=True)
+    cfg = make_config(**{'custom_hooks.0.sampler': sampler})
+    assert {line['route'] for line in logged(train(cfg))} <= {0, 1, 2, 3}
+
+    write_records([Record.of(StitchSpace.two_way((3, 4))[2], costs[2])], tmp_path / 'stitches.json')
+    with pytest.raises(ValueError, match='not of this space'):
+        train(cfg)

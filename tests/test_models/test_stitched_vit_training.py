@@ -1,5 +1,7 @@
 """Gradients, modes and options of whole backbones that only training has."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from toys import (
     toy_images,
 )
 
-from mmsnnet.models import StitchedViT
+from mmsnnet.models import StitchedViT, measure_costs
 
 # Stitching layers of every route of depths 2 and 4, out indices 1 and 3.
 LAYERS = {
@@ -105,14 +107,19 @@ def test_checkpointing_changes_neither_outputs_nor_gradients(name):
         torch.testing.assert_close(recomputed, plain)
 
 
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('family', FAMILIES)
-def test_trains_in_bfloat16(family):
-    backbone = toy_backbone(family).train()
+def test_trains_in_mixed_precision(family, dtype, with_cp):
+    backbone = toy_backbone(family, with_cp=with_cp).train()
+    frozen = {name: weight.clone() for name, weight in backbone.named_parameters() if not weight.requires_grad}
+    assert frozen
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=1e-4, weight_decay=0.1)
     for route in backbone.space:
         backbone.zero_grad()
         backbone.set_route(route)
         expected = backbone(native_images(family))
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', dtype):
             outputs = backbone(native_images(family))
         for output, exact in zip(outputs, expected, strict=True):
             assert (output - exact).abs().mean() < 0.05 * exact.abs().mean()
@@ -120,3 +127,41 @@ def test_trains_in_bfloat16(family):
         gradients = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
         assert gradients
         assert all(gradient.isfinite().all() for gradient in gradients)
+        optimizer.step()
+    for name, weight in frozen.items():
+        assert torch.equal(backbone.get_parameter(name), weight), name
+
+
+@pytest.mark.parametrize('family', ['deit3', 'dinov3', 'beit', 'sam'])
+def test_routes_share_few_compiled_parts(family):
+    """A compiler that changes nothing counts what it gets to see."""
+    graphs = []
+
+    def compiler(graph: torch.fx.GraphModule, _: list) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    plain = toy_backbone(family, depths=(4, 8))
+    compiled = toy_backbone(family, depths=(4, 8), compile_blocks={'backend': compiler})
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    images = native_images(family)
+    shape = tuple(images.shape[-2:])
+    assert measure_costs(compiled, shape).gflops == measure_costs(plain, shape).gflops
+    assert not graphs
+    for backbone in (plain, compiled):
+        backbone.train()
+    for route in plain.space:
+        outputs = []
+        for backbone in (plain, compiled):
+            backbone.zero_grad()
+            backbone.set_route(route)
+            outputs.append(backbone(images))
+            sum(output.square().mean() for output in outputs[-1]).backward()
+        for first, second in zip(*outputs, strict=True):
+            torch.testing.assert_close(first, second)
+        for first, second in zip(plain.parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(first.grad, second.grad)
+    # Two kinds of blocks, or four where some attend within windows, and two directions of layers: not one for each of
+    # twelve blocks and seven layers, let alone for each of 14 routes.
+    assert 4 <= len(graphs) <= 10

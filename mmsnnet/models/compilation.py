@@ -1,0 +1,38 @@
+"""Compile a backbone part by part: all routes are made of the same few kinds of compiled parts.
+
+A whole route compiled would be another graph for each of them.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+
+def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | None = None) -> None:
+    """Compile every block and stitching layer in place, each when it first runs.
+
+    Args:
+        backbone: with ``anchors`` and, if it has stitching layers, ``up`` and ``down``.
+        options: of ``torch.compile``.
+    """
+    for anchor in backbone.anchors:
+        for block in anchor.blocks:
+            block.compile(**(options or {}))
+    for layers in (*getattr(backbone, 'up', ()), *getattr(backbone, 'down', ())):
+        for layer in layers.values():
+            layer.compile(**(options or {}))
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Let modules run as written, for tracers, which cannot look into compiled ones."""
+    compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
+    for module in compiled:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call

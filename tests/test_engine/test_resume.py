@@ -1,0 +1,129 @@
+"""A run that was killed and resumed ends with the very weights of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmsnnet.engine.randomness import seeded
+
+ROOT = Path(__file__).parents[2]
+ITERATIONS = 7
+
+
+class Routes(Hook):
+    """Keeps what was drawn."""
+
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self.drawn: dict[int, float] = {}
+
+    def after_train_iter(self, runner: Runner, *_, **__) -> None:
+        self.drawn[runner.iter] = runner.message_hub.get_scalar('train/route').current()
+
+
+def train(cfg) -> tuple[Runner, dict[int, float]]:
+    runner, routes = Runner.from_cfg(cfg), Routes()
+    runner.register_hook(routes)
+    runner.train()
+    return runner, routes.drawn
+
+
+def assert_same_end(first: Runner, second: Runner) -> None:
+    """Weights and what the optimizer keeps are equal to the last bit."""
+    weights, others = first.model.state_dict(), second.model.state_dict()
+    assert weights.keys() == others.keys()
+    for key, value in weights.items():
+        assert torch.equal(value, others[key]), key
+    moments, others = (runner.optim_wrapper.optimizer.state_dict()['state'] for runner in (first, second))
+    assert moments.keys() == others.keys()
+    assert all(torch.equal(moments[key]['exp_avg_sq'], others[key]['exp_avg_sq']) for key in moments)
+
+
+def random_model(make_config, **changes):
+    """The toy segmentor with drop path and dropout, images cropped, flipped and distorted at random."""
+    cfg = make_config(**{'train_cfg.max_iters': ITERATIONS, 'train_cfg.val_interval': 3, **changes})
+    for anchor in cfg.model.backbone.anchors:
+        anchor.drop_path_rate = 0.3
+    cfg.model.decode_head.dropout_ratio = 0.3
+    cfg.default_hooks.checkpoint.interval = 1
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('changes', 'stop'),
+    [
+        ({}, 2),
+        # Right after a validation.
+        ({}, 3),
+        ({'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}, 5),
+        ({'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
+        ({'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': 'batch'}, 4),
+    ],
+    ids=['main process', 'after validation', 'worker', 'sampler that learns', 'accumulated'],
+)
+def test_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path, changes, stop):
+    whole, routes = train(random_model(make_config, work_dir=str(tmp_path / 'whole'), **changes))
+    parts = dict(changes, work_dir=str(tmp_path / 'parts'))
+
+    class Interruption(Hook):
+        def after_train_iter(self, runner: Runner, *_, **__) -> None:
+            if runner.iter == stop:
+                raise KeyboardInterrupt
+
+    runner = Runner.from_cfg(random_model(make_config, **parts))
+    runner.register_hook(Interruption())
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    resumed, rest = train(random_model(make_config, **parts, resume=True))
+    assert list(rest) == list(range(min(rest), ITERATIONS))
+    assert rest == {iteration: routes[iteration] for iteration in rest}
+    assert_same_end(resumed, whole)
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'detection'])
+def test_killed_and_resumed_from_the_command_line(make_config, make_detection_config, tmp_path, task):
+    if task == 'segmentation':
+        make = lambda **changes: random_model(make_config, **changes)  # noqa: E731
+    else:
+        make = lambda **changes: make_detection_config(  # noqa: E731
+            **{'train_cfg.max_iters': ITERATIONS, 'default_hooks.checkpoint.interval': 1, **changes}
+        )
+    whole, _ = train(make(work_dir=str(tmp_path / 'whole')))
+    config = tmp_path / 'job.py'
+    make(work_dir=str(tmp_path / 'parts')).dump(config)
+    command = [sys.executable, 'tools/train.py', config]
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=subprocess.DEVNULL
+    )
+    seen = tmp_path / 'parts' / f'iter_{random.randint(1, ITERATIONS - 2)}.pth'
+    while process.poll() is None and not seen.exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / 'parts' / f'iter_{ITERATIONS}.pth').exists(), 'was too late to kill'
+    resumed, _ = train(make(work_dir=str(tmp_path / 'parts'), resume=True))
+    assert_same_end(resumed, whole)
+
+
+def test_seeds_do_not_depend_on_random_state_nor_disturb_it():
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with seeded(5, 8):
+        inside = random.random(), np.random.rand(), torch.rand(1).item()
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    random.seed(9)
+    with seeded(5, 8):
+        assert (random.random(), np.random.rand(), torch.rand(1).item()) == inside
+    with seeded(5, 9):
+        assert random.random() != inside[0]
