@@ -1,0 +1,67 @@
+"""How much faster does a route train when blocks are compiled, and how many are compiled for all routes?
+
+$ python tools/benchmarks/compiled_training.py --out docs/benchmarks/compiled_training.json
+
+The training step of train_step.py, float32, with and without compile_blocks. Blocks and stitching layers are compiled
+when a route first runs them; every further route should find its own compiled already. Graphs are counted after the
+routes shown and again after a step of 20 routes more.
+"""
+
+import copy
+import time
+from argparse import Namespace
+
+import torch
+from common import Comparison, compare, example_routes, parse_args, report
+from torch import nn
+from train_step import NUM_CLASSES, Segmentor, make_step
+
+from mmsnnet.cli import command
+from mmsnnet.models.compilation import compile_parts
+
+KINDS = ('S', 'L', 'SLS')
+NUM_MORE_ROUTES = 20
+
+
+def num_graphs() -> int:
+    """Graphs that have been compiled in this process."""
+    return torch._dynamo.utils.counters['stats']['unique_graphs']
+
+
+def run_benchmark(args: Namespace) -> list[Comparison]:
+    backbone = args.pair.build(args.device)
+    heads = nn.ModuleList(nn.Conv2d(backbone.out_channels, NUM_CLASSES, 1) for _ in backbone.out_indices)
+    eager = Segmentor(backbone, heads.to(args.device)).train()
+    compiled = copy.deepcopy(eager)
+    compile_parts(compiled.backbone)
+    images = args.pair.images(args.device)
+    grid = [size // patch for size, patch in zip(images.shape[-2:], backbone.anchors[0].patch_size, strict=True)]
+    labels = torch.randint(NUM_CLASSES, (len(images), *grid), generator=torch.manual_seed(0)).to(args.device)
+    steps = {'as written': make_step(eager, images, labels), 'compiled': make_step(compiled, images, labels)}
+    comparisons = []
+    for kind, route in example_routes(backbone.space).items():
+        if kind not in KINDS:
+            continue
+        for model in (eager, compiled):
+            model.backbone.set_route(route)
+        start = time.perf_counter()
+        steps['compiled']()
+        details = {'first_step_s': time.perf_counter() - start, 'graphs': num_graphs()}
+        # Both have made as many steps.
+        steps['as written']()
+        comparisons.append(compare(f'{kind} {route}', steps, args, None, **details))
+    for route in list(backbone.space)[:: max(1, len(backbone.space) // NUM_MORE_ROUTES)]:
+        compiled.backbone.set_route(route)
+        steps['compiled']()
+    comparisons[-1].details['graphs_after_more_routes'] = num_graphs()
+    return comparisons
+
+
+@command
+def main() -> None:
+    args = parse_args(__doc__, repetitions=5)
+    report(run_benchmark(args), __doc__, args)
+
+
+if __name__ == '__main__':
+    main()
