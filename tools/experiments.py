@@ -222,7 +222,7 @@ def plot(results: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     metric = results['settings']['metric']
-    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    figure, axes = plt.subplots(figsize=(10, 5), layout='constrained')
     for index, (way, runs) in enumerate(results['ways'].items()):
         fronts = [seed['front'] for seed in runs['seeds']]
         budgets = sorted({cost for front in fronts for cost, _ in front})
@@ -237,7 +237,7 @@ def plot(results: dict, path: Path) -> None:
         axes.plot([run['gflops'] for run in runs], scores, '*', color='black', markersize=9, label=label)
     axes.set(xlabel='GFLOPs', ylabel=metric, title='Best stitch within a budget, mean of the seeds')
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc='outside right upper')
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -34,7 +34,7 @@ def plot_pareto(
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    figure, axes = plt.subplots(figsize=(9, 5), layout='constrained')
     front = front_records(records, metric, cost)
     axes.plot(*_points(front, metric, cost), color='#999999', zorder=1, label='front')
     for kind, colour in KIND_COLOURS.items():
@@ -49,7 +49,8 @@ def plot_pareto(
     title = f'{len(records)} stitches of one model, {len(front)} on the front'
     axes.set(xlabel=COST_LABELS[cost], ylabel=metric, title=title)
     axes.grid(alpha=0.3)
-    axes.legend()
+    # Beside the plot: inside it some point is always behind it.
+    figure.legend(loc='outside right upper')
     path = Path(path)
     write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))
     plt.close(figure)
