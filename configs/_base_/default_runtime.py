@@ -10,5 +10,7 @@ log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None
 resume = False
+# MMEngine resumes with the seed of the config, not that of the interrupted run: without one, data come in another order.
+randomness = dict(seed=0)
 # A route trains only the blocks it runs.
 find_unused_parameters = True

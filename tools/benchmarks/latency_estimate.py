@@ -4,11 +4,10 @@ $ python tools/benchmarks/latency_estimate.py --out docs/benchmarks/latency_esti
 
 Every route of DeiT3-S and -L at 512x512, batch 1: timed passes against the sum of what its embedding, blocks,
 stitching layers and taps take, each timed in passes of the anchors and of two stitches. All routes are timed in
-turns, a few after each estimate, and a route's fastest pass is compared with the fastest of the estimates right
-before its passes: whatever else a machine does only adds to a time, for seconds or minutes. The estimate should be
-within 5 % for every route; those for which it is not yet are timed again, up to ten times, each time with another
-estimate. Results are written after each turn; --more only times again, from results that this machine has written to
---out before.
+turns, a few right after each estimate, and a route's error is the median over its passes of the estimate over the
+pass: a machine that is slower or faster for minutes then hits both alike. The estimate should be within 5 % for every
+route; those for which it is not yet are timed again, up to ten times, each time after another estimate. Results are
+written after each turn; --more only times again, from results that this machine has written to --out before.
 """
 
 import json
@@ -93,15 +92,16 @@ def summary(rows: list[dict]) -> dict:
 
 
 def error_percent(samples: Samples, estimates: Samples, route: Route) -> float:
-    return (min(estimates[route.name]) / min(samples[route.name]) - 1) * 100
+    pairs = zip(estimates[route.name], samples[route.name], strict=True)
+    return (median(estimate / sample for estimate, sample in pairs) - 1) * 100
 
 
 def row(route: Route, samples: Samples, estimates: Samples) -> dict:
     return {
         'route': route.name,
-        'measured_ms': min(samples[route.name]),
+        'measured_ms': median(samples[route.name]),
         'samples_ms': samples[route.name],
-        'estimate_ms': min(estimates[route.name]),
+        'estimate_ms': median(estimates[route.name]),
         'estimates_ms': estimates[route.name],
         'error_percent': error_percent(samples, estimates, route),
     }
@@ -133,8 +133,8 @@ def table(results: dict) -> str:
     versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
     shape = ' x '.join(map(str, settings['input_shape']))
     lines += [
-        f'\nThe fastest of {settings["repetitions"]} passes ({again} routes: more), and of the estimates before them. '
-        f'Input {shape}, '
+        f'\nMedians of {settings["repetitions"]} passes ({again} routes: more), of the estimates before them, and of '
+        f'their ratios. Input {shape}, '
         f'{settings["dtype"]}, random weights, backbone alone.\n',
         f'{env["device"]} ({env["cpu"]}), {env["num_threads"]} threads, Python {env["python"]}, {versions}.',
     ]
