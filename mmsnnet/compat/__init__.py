@@ -4,11 +4,12 @@
 |---|---|---|
 | `mmcv_ops.py` | mmcv without compiled ops (mmcv-lite) | offers `mmcv_ext.py` as `mmcv._ext` |
 | `checkpoints.py` | `torch.load` reads plain types only, mmengine pickles more | writes plain files, reads them back |
+| `last_checkpoint.py` | a run killed while mmengine noted its last checkpoint cannot be resumed | finds it |
 """
 
 import functools
 
-from . import checkpoints, mmcv_ops
+from . import checkpoints, last_checkpoint, mmcv_ops
 
 __all__ = ['install']
 
@@ -21,3 +22,4 @@ def install() -> None:
     """
     mmcv_ops.install()
     checkpoints.install()
+    last_checkpoint.install()

@@ -16,6 +16,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner, save_checkpoint
+from mmengine.runner import runner as mmengine_runner
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from torch import nn
 from torch.utils.data import Dataset
@@ -269,3 +270,15 @@ def test_an_old_checkpoint_teaches_and_loads_when_trusted(tmp_path, monkeypatch)
 def test_a_missing_file_is_still_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='missing'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'missing.pth'))
+
+
+def test_finds_the_latest_checkpoint_of_a_run_killed_while_it_wrote_its_name(tmp_path):
+    find = mmengine_runner.find_latest_checkpoint
+    assert find(str(tmp_path)) is None
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert find(str(tmp_path)) is None
+    for name in ('iter_9.pth', 'iter_10.pth', 'best_mIoU_iter_50.pth'):
+        (tmp_path / name).touch()
+    assert find(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+    (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_9.pth')
+    assert find(str(tmp_path)) == 'elsewhere/iter_9.pth'
