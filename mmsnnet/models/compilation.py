@@ -10,25 +10,30 @@ from typing import Any
 from torch import nn
 
 
-def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | None = None) -> None:
+def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True) -> None:
     """Compile every block and stitching layer in place, each when it first runs.
 
     Args:
         backbone: with ``anchors`` and, if it has stitching layers, ``up`` and ``down``.
-        options: of ``torch.compile``.
+        options: True, or arguments of ``torch.compile``; False leaves all as written.
     """
+    if options is False:
+        return
+    arguments = {} if options is True else options
     for anchor in backbone.anchors:
         for block in anchor.blocks:
-            block.compile(**(options or {}))
+            block.compile(**arguments)
     for layers in (*getattr(backbone, 'up', ()), *getattr(backbone, 'down', ())):
         for layer in layers.values():
-            layer.compile(**(options or {}))
+            layer.compile(**arguments)
 
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
     """Let modules run as written, for tracers, which cannot look into compiled ones."""
-    compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
+    # PyTorch 2.1 compiles no modules in place.
+    calls = {module: getattr(module, '_compiled_call_impl', None) for module in model.modules()}
+    compiled = {module: call for module, call in calls.items() if call is not None}
     for module in compiled:
         module._compiled_call_impl = None
     try:

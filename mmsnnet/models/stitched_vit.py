@@ -161,8 +161,7 @@ class StitchedViT(PlainViTBackbone):
         self.frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
         for index in self.frozen_anchors:
             self.anchors[index].requires_grad_(False)
-        if compile_blocks:
-            compile_parts(self, None if compile_blocks is True else compile_blocks)
+        compile_parts(self, compile_blocks)
 
     @property
     def route(self) -> Route:
@@ -251,8 +250,7 @@ class AnchorViT(PlainViTBackbone):
     ) -> None:
         super().__init__([anchor], with_cp, norm_eval, init_cfg)
         self.out_indices = check_out_indices(out_indices, self.anchors[0].depth)
-        if compile_blocks:
-            compile_parts(self, None if compile_blocks is True else compile_blocks)
+        compile_parts(self, compile_blocks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up."""

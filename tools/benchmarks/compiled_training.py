@@ -13,8 +13,7 @@ from argparse import Namespace
 
 import torch
 from common import Comparison, compare, example_routes, parse_args, report
-from torch import nn
-from train_step import NUM_CLASSES, Segmentor, make_step
+from train_step import make_batch, make_step, make_supernet
 
 from mmsnnet.cli import command
 from mmsnnet.models.compilation import compile_parts
@@ -29,14 +28,11 @@ def num_graphs() -> int:
 
 
 def run_benchmark(args: Namespace) -> list[Comparison]:
-    backbone = args.pair.build(args.device)
-    heads = nn.ModuleList(nn.Conv2d(backbone.out_channels, NUM_CLASSES, 1) for _ in backbone.out_indices)
-    eager = Segmentor(backbone, heads.to(args.device)).train()
+    eager = make_supernet(args)
+    backbone = eager.backbone
     compiled = copy.deepcopy(eager)
     compile_parts(compiled.backbone)
-    images = args.pair.images(args.device)
-    grid = [size // patch for size, patch in zip(images.shape[-2:], backbone.anchors[0].patch_size, strict=True)]
-    labels = torch.randint(NUM_CLASSES, (len(images), *grid), generator=torch.manual_seed(0)).to(args.device)
+    images, labels = make_batch(backbone, args)
     steps = {'as written': make_step(eager, images, labels), 'compiled': make_step(compiled, images, labels)}
     comparisons = []
     for kind, route in example_routes(backbone.space).items():

@@ -73,6 +73,21 @@ class Segmentor(nn.Module):
         return sum(F.cross_entropy(head(level), labels) for head, level in zip(self.heads, levels, strict=True))
 
 
+def make_supernet(args: Namespace) -> Segmentor:
+    """All routes of the pair, with heads."""
+    backbone = args.pair.build(args.device)
+    heads = nn.ModuleList(nn.Conv2d(backbone.out_channels, NUM_CLASSES, 1) for _ in backbone.out_indices)
+    return Segmentor(backbone, heads.to(args.device)).train()
+
+
+def make_batch(backbone: StitchedViT, args: Namespace) -> tuple[Tensor, Tensor]:
+    """Images (1, 3, H, W) and labels (1, h, w), one for each token."""
+    images = args.pair.images(args.device)
+    grid = [size // patch for size, patch in zip(images.shape[-2:], backbone.anchors[0].patch_size, strict=True)]
+    labels = torch.randint(NUM_CLASSES, (len(images), *grid), generator=torch.manual_seed(0))
+    return images, labels.to(args.device)
+
+
 def make_step(
     model: Segmentor, images: Tensor, labels: Tensor, before: Callable[[], object] | None = None
 ) -> Callable[[], tuple[Tensor]]:
@@ -94,9 +109,7 @@ def compare_route(supernet: Segmentor, route: Route, args: Namespace, **details)
     backbone: StitchedViT = supernet.backbone
     backbone.set_route(route)
     alone = Segmentor(RouteAlone(backbone), copy.deepcopy(supernet.heads)).train()
-    images = args.pair.images(args.device)
-    grid = [size // patch for size, patch in zip(images.shape[-2:], backbone.anchors[0].patch_size, strict=True)]
-    labels = torch.randint(NUM_CLASSES, (len(images), *grid), generator=torch.manual_seed(0)).to(args.device)
+    images, labels = make_batch(backbone, args)
     contestants = {
         'in the supernet': make_step(supernet, images, labels, before=lambda: backbone.set_route(route)),
         'alone': make_step(alone, images, labels),
@@ -106,10 +119,9 @@ def compare_route(supernet: Segmentor, route: Route, args: Namespace, **details)
 
 def run_benchmark(args: Namespace) -> list[Comparison]:
     pair: Pair = args.pair
-    backbone = pair.build(args.device)
+    supernet = make_supernet(args)
+    backbone: StitchedViT = supernet.backbone
     costs = measure_costs(backbone, (pair.image_size, pair.image_size))
-    heads = nn.ModuleList(nn.Conv2d(backbone.out_channels, NUM_CLASSES, 1) for _ in backbone.out_indices)
-    supernet = Segmentor(backbone, heads.to(args.device)).train()
     routes = example_routes(backbone.space)
     return [compare_route(supernet, routes[kind], args, gflops=costs[routes[kind].id].gflops) for kind in KINDS]
 
