@@ -1,0 +1,134 @@
+"""The experiments' configs and report, without training anything."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmsnnet.cli import build_model
+from mmsnnet.models import find_backbone
+from mmsnnet.registry import ROUTE_SAMPLERS
+from mmsnnet.stitching import Record, Route, StitchSpace, read_records, write_records
+
+ROOT = Path(__file__).parents[2]
+
+
+def record(route: Route, score: float) -> Record:
+    """A record whose cost grows with the blocks of the large anchor."""
+    gflops = 1.0 + sum(stop - start for anchor, start, stop in route.spans if anchor)
+    provenance = {'device': 'a processor', 'versions': {'torch': '2'}}
+    return Record(route.id, route.name, route.kind, gflops, 1.0, {'mIoU': score}, provenance=provenance)
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool, with trainings that end at once: each leaves what a test would, scores falling with the seed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'experiments'))
+    for name in ('jobs', 'reports', 'stitching_ways'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module, jobs = importlib.import_module('stitching_ways'), sys.modules['jobs']
+    module.calls = []
+
+    def run(log: Path, num_threads: int, script: str, config: Path, *words: str | Path) -> None:
+        module.calls.append((script, config))
+        folder = Path(words[words.index('--work-dir') + 1])
+        cfg = Config.fromfile(config)
+        if script == 'tools/train.py':
+            scalars = folder / 'now' / 'vis_data' / 'scalars.json'
+            scalars.parent.mkdir(parents=True)
+            scalars.write_text('{"loss": 1.0, "route_gflops": 1.5}\n{"mIoU": 3.0}\n')
+            return
+        is_stitched = 'anchors' in cfg.model.backbone
+        routes = list(StitchSpace((6, 12), cfg.model.backbone.get('two_way', True)))
+        routes = routes if is_stitched else routes[:1]
+        if '--routes' in words:
+            routes = [route for route in routes if route.name in words]
+        score = 20.0 - cfg.randomness.seed
+        write_records([record(route, score + route.id / 4) for route in routes], folder / 'stitches.json')
+
+    monkeypatch.setattr(jobs, 'run', run)
+    yield module
+    for name in ('jobs', 'reports', 'stitching_ways'):
+        sys.modules.pop(name, None)
+
+
+def call(tool, monkeypatch, *words: str | Path) -> None:
+    monkeypatch.setattr(sys, 'argv', ['stitching_ways.py', *map(str, words)])
+    tool.main()
+
+
+@pytest.mark.parametrize('num_at_once', [1, 3])
+def test_trains_every_way_once_and_reports(num_at_once, tool, tmp_path, monkeypatch, capsys):
+    words = [
+        '--iterations',
+        20,
+        '--seeds',
+        0,
+        2,
+        '--out',
+        tmp_path / 'out',
+        '--report',
+        tmp_path,
+        '--jobs',
+        num_at_once,
+    ]
+    call(tool, monkeypatch, *words)
+    num_trainings = 2 * (2 + len(tool.WAYS) + len(tool.FOLLOWED))
+    num_stops = 2 * 4 * len(tool.FOLLOWED)
+    assert len(tool.calls) == 2 * num_trainings + num_stops
+    call(tool, monkeypatch, *words)
+    assert len(tool.calls) == 2 * num_trainings + num_stops
+
+    results = json.loads((tmp_path / 'stitching_ways.json').read_text())
+    volumes = [seed['hypervolume'] for seed in results['ways']['SN-Netv2']['seeds']]
+    assert volumes[0] == pytest.approx(volumes[1] + 2)
+    assert results['ways']['SN-Netv2']['curves'][1]['l[0:12]'] == [[at, 18.25] for at in (0, 2, 4, 8, 14, 20)]
+    page = (tmp_path / 'stitching_ways.md').read_text()
+    assert page in capsys.readouterr().out
+    assert '| small | 1 | 19.00 ± 1.41 |' in page
+    # Seven stitches are worth less than 32, and the seeds' difference is in both.
+    (line,) = (line for line in page.splitlines() if line.startswith('| SN-Net v1 | -'))
+    assert line.endswith('± 0.00 |')
+    assert '| SN-Net v1 | 7 |' in page
+    for name in ('fronts.png', 'iterations.png'):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_ways_differ_in_what_they_are_named_after(tool, tmp_path, monkeypatch):
+    call(tool, monkeypatch, '--seeds', 5, '--iterations', 20, '--out', tmp_path)
+    folder = tmp_path / '20-iterations' / '5'
+    seen = {}
+    for path in folder.glob('SN-*/config.json'):
+        cfg = Config.fromfile(path)
+        assert cfg.randomness.seed == 5
+        assert cfg.param_scheduler[1].end == 20
+        layers = find_backbone(build_model(cfg)).up[0]['1']
+        sampler = ROUTE_SAMPLERS.build({'_scope_': 'mmsnnet', 'gflops': [1.0, 2.0], **cfg.custom_hooks[0].sampler})
+        num_routes = len(read_records(path.parent / 'stitches.json'))
+        seen[path.parent.name] = layers.lora_rank, type(sampler).__name__, num_routes, cfg.train_cfg.max_iters
+    assert seen == {
+        'SN-Netv2': (2, 'ResourceConstrainedSampler', 32, 20),
+        'SN-Netv2_start': (2, 'ResourceConstrainedSampler', 32, 1),
+        'SN-Netv2_no-low-rank-update': (0, 'ResourceConstrainedSampler', 32, 20),
+        'SN-Netv2_uniform-sampling': (2, 'UniformSampler', 32, 20),
+        'SN-Netv2_sandwich-sampling': (2, 'SandwichSampler', 32, 20),
+        'SN-Net-v1': (0, 'UniformSampler', 7, 20),
+        'SN-Net-v1_start': (0, 'UniformSampler', 7, 1),
+    }
+
+
+def test_a_training_that_fails_stops_the_rest_and_says_where_to_look(tool, tmp_path, monkeypatch):
+    begun = []
+
+    def fail(log: Path, *_) -> None:
+        begun.append(log)
+        raise RuntimeError(f'see the end of {log}')
+
+    monkeypatch.setattr(sys.modules['jobs'], 'run', fail)
+    with pytest.raises(RuntimeError, match=r'see the end of .*log\.txt'):
+        call(tool, monkeypatch, '--out', tmp_path)
+    assert len(begun) < 6

@@ -1,0 +1,93 @@
+"""Trainings with their evaluations: run once each, a few at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from tqdm import tqdm
+
+# Tenths of the iterations after which followed routes are evaluated.
+STOPS = (1, 2, 4, 7)
+
+
+@dataclass
+class Job:
+    """One training and its evaluation; ``followed`` are routes that are evaluated on the way, too."""
+
+    folder: Path
+    config: Config
+    followed: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The config's; as JSON, since MMEngine takes seconds to lay one out as Python."""
+        return self.folder / 'config.json'
+
+    @property
+    def records(self) -> Path:
+        return self.folder / 'stitches.json'
+
+    @property
+    def minutes(self) -> float:
+        return json.loads((self.folder / 'minutes.json').read_text())
+
+    @property
+    def stops(self) -> dict[int, Path]:
+        """Iterations on the way -> records of the followed routes."""
+        iterations = self.config.train_cfg.max_iters
+        stops = [iterations * tenths // 10 for tenths in STOPS] if self.followed else []
+        return {stop: self.folder / f'at_{stop}' / 'stitches.json' for stop in stops}
+
+    def run(self, num_threads: int) -> None:
+        """Train and evaluate, unless that is done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        minutes = self.folder / 'minutes.json'
+        if not minutes.exists():
+            self.config.dump(self.path)
+            start = time.time()
+            run(self.folder / 'log.txt', num_threads, 'tools/train.py', self.path, '--work-dir', self.folder)
+            minutes.write_text(json.dumps((time.time() - start) / 60))
+        for stop, records in self.stops.items():
+            self._evaluate(num_threads, stop, records, '--routes', *self.followed)
+        self._evaluate(num_threads, self.config.train_cfg.max_iters, self.records)
+
+    def _evaluate(self, num_threads: int, iteration: int, records: Path, *words: str) -> None:
+        if not records.exists():
+            checkpoint = self.folder / f'iter_{iteration}.pth'
+            words = 'tools/test.py', self.path, checkpoint, '--work-dir', records.parent, *words
+            run(self.folder / 'log.txt', num_threads, *words)
+
+
+def run(log: Path, num_threads: int, *words: str | Path) -> None:
+    """Run one of our command lines.
+
+    Raises:
+        RuntimeError: it failed; its output says why.
+    """
+    with log.open('a') as output:
+        print('$ python', *words, file=output, flush=True)
+        environment = {**os.environ, 'OMP_NUM_THREADS': str(num_threads)}
+        command = [sys.executable, *map(str, words)]
+        done = subprocess.run(command, check=False, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    if done.returncode:
+        raise RuntimeError(f'{words[0]} ended with status {done.returncode}; see the end of {log}')
+
+
+def run_all(jobs: Sequence[Job], num_at_once: int) -> None:
+    """Run jobs, which do not need each other, a few at a time; the first that fails stops those not yet begun."""
+    num_threads = max(1, (os.cpu_count() or 1) // num_at_once)
+    with ThreadPoolExecutor(num_at_once) as pool, tqdm(total=len(jobs), desc='trainings', dynamic_ncols=True) as bar:
+        futures = [pool.submit(job.run, num_threads) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+                bar.update()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,185 @@
+"""What evaluations of stitched models come to: numbers of each, tables of means and deviations over seeds, plots."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmsnnet.stitching import Record, front_records, hypervolume
+
+# Where fronts are read off: shares of the way from the small anchor's cost to the large one's.
+BUDGETS = (0.2, 0.4, 0.6, 0.8)
+WHOLE = {
+    'hypervolume': 'hypervolume',
+    'dominated': 'dominated',
+    'small': 'small anchor',
+    'large': 'large anchor',
+}
+
+
+def summary(records: Sequence[Record], metric: str) -> dict:
+    """One evaluation of all stitches, over all budgets from the small to the large anchor's; anchors come first."""
+    small, large = records[:2]
+    scores = [record.metrics[metric] for record in records]
+    front = [(record.gflops, record.metrics[metric]) for record in front_records(records, metric)]
+    budgets = [small.gflops + share * (large.gflops - small.gflops) for share in BUDGETS]
+    kinds: dict[str, list[float]] = {}
+    for record in records:
+        kinds.setdefault(record.kind, []).append(record.metrics[metric])
+    return {
+        'hypervolume': hypervolume(
+            [record.gflops for record in records], scores, max_cost=large.gflops, min_cost=small.gflops
+        ),
+        'dominated': len(records) - len(front),
+        'small': small.metrics[metric],
+        'large': large.metrics[metric],
+        'front': front,
+        'budgets': [(budget, best_within(front, budget)) for budget in budgets],
+        'kinds': {kind: mean(of_kind) for kind, of_kind in kinds.items()},
+    }
+
+
+def best_within(front: Sequence[tuple[float, float]], budget_gflops: float) -> float:
+    """The best score of a front of (GFLOPs, score) within a budget."""
+    return max(score for gflops, score in front if gflops <= budget_gflops)
+
+
+def spread(values: Iterable[float], digits: int = 2) -> str:
+    """Mean and standard deviation."""
+    values = list(values)
+    deviation = f' ± {stdev(values):.{digits}f}' if len(values) > 1 else ''
+    return f'{mean(values):.{digits}f}{deviation}'
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ['---', *['---:'] * (len(columns) - 1)], *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+def page(results: dict) -> str:
+    """All tables. The first way is the one that others are compared with."""
+    settings, anchors, ways = results['settings'], results['anchors'], results['ways']
+    metric = settings['metric']
+    reference, *others = ways
+    versions = ', '.join(f'{name} {version}' for name, version in results['provenance']['versions'].items())
+    sections = [
+        f'# Ways of stitching: {settings["iterations"]} iterations of {settings["batch_size"]} images, '
+        f'{len(settings["seeds"])} seeds\n',
+        f'{metric} of the validation images, mean ± standard deviation over seeds. Each seed trains its own anchors; '
+        'all ways start from them. Hypervolume is the mean, over budgets from the small to the large anchor, of what '
+        'the best stitch within the budget scores. GFLOPs trained are those of the mean stitch drawn, forward, one '
+        f'image. Minutes are of training alone, {settings["at_once"]} trainings at once on the machine named below.\n',
+        table(
+            ['anchor alone', 'GFLOPs', metric, 'minutes'],
+            (
+                [name, f'{runs["gflops"]:.3g}', spread(runs['scores']), spread(runs['minutes'], 1)]
+                for name, runs in anchors.items()
+            ),
+        ),
+        table(
+            ['way', 'stitches', *WHOLE.values(), 'GFLOPs trained', 'minutes'],
+            (
+                [way, str(runs['stitches'])]
+                + [spread(seed[key] for seed in runs['seeds']) for key in WHOLE]
+                + [spread(runs['trained_gflops'], 3), spread(runs['minutes'], 1)]
+                for way, runs in ways.items()
+            ),
+        ),
+        f'Hypervolume against {reference}, seed by seed:\n',
+        table(
+            ['way', *(f'seed {seed}' for seed in settings['seeds']), 'mean'],
+            (_differences(way, ways[way], ways[reference]) for way in others),
+        ),
+        'The best stitch within a budget:\n',
+        table(
+            ['way', *(f'{budget:.3g} GFLOPs' for budget, _ in ways[reference]['seeds'][0]['budgets'])],
+            ([way, *map(spread, _by_budget(runs['seeds']))] for way, runs in ways.items()),
+        ),
+        'Mean of all stitches of a kind:\n',
+        _kinds_table(ways),
+        f'{results["provenance"]["device"]}, {versions}.\n',
+    ]
+    return '\n'.join(sections)
+
+
+def _differences(way: str, runs: dict, reference: dict) -> list[str]:
+    pairs = zip(runs['seeds'], reference['seeds'], strict=True)
+    differences = [ours['hypervolume'] - theirs['hypervolume'] for ours, theirs in pairs]
+    return [way, *(f'{difference:+.2f}' for difference in differences), spread(differences)]
+
+
+def _by_budget(seeds: Sequence[dict]) -> Iterable[list[float]]:
+    """For each budget, one best score of each seed."""
+    return ([score for _, score in of_budget] for of_budget in zip(*(seed['budgets'] for seed in seeds), strict=True))
+
+
+def _kinds_table(ways: dict) -> str:
+    kinds = list(dict.fromkeys(kind for runs in ways.values() for kind in runs['seeds'][0]['kinds']))
+    states = {'start': 'before the first iteration', 'seeds': 'trained'}
+    return table(
+        ['way', 'when', *kinds],
+        (
+            [way, when]
+            + [
+                spread(seed['kinds'][kind] for seed in runs[state]) if kind in runs[state][0]['kinds'] else ''
+                for kind in kinds
+            ]
+            for way, runs in ways.items()
+            for state, when in states.items()
+            if state in runs
+        ),
+    )
+
+
+def plot_fronts(results: dict, figure: Figure) -> None:
+    """A thin line for each seed and the mean of all seeds as a thick one, anchors alone as stars."""
+    metric = results['settings']['metric']
+    axes = figure.subplots()
+    for index, (way, runs) in enumerate(results['ways'].items()):
+        fronts = [seed['front'] for seed in runs['seeds']]
+        budgets = sorted({gflops for front in fronts for gflops, _ in front})
+        # Not below the dearest of the cheapest stitches on a front: further down a seed has none.
+        budgets = [budget for budget in budgets if budget >= max(front[0][0] for front in fronts)]
+        best = [[best_within(front, budget) for budget in budgets] for front in fronts]
+        _plot_lines(axes.step, budgets, best, f'C{index}', label=way, where='post')
+    for index, runs in enumerate(results['anchors'].values()):
+        gflops = [runs['gflops']] * len(runs['scores'])
+        label = None if index else 'anchor trained alone'
+        axes.plot(gflops, runs['scores'], '*', color='black', markersize=9, label=label)
+    axes.set(xlabel='GFLOPs', ylabel=metric, title='Best stitch within a budget: each seed, and their mean')
+    axes.grid(alpha=0.3)
+    figure.legend(loc='outside right upper')
+
+
+def plot_curves(results: dict, figure: Figure) -> None:
+    """Followed stitches over iterations: a thin line for each seed, their mean, and anchors alone as dashes."""
+    curves = {way: runs['curves'] for way, runs in results['ways'].items() if 'curves' in runs}
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for axes, (way, seeds) in zip(panels, curves.items(), strict=True):
+        for index, name in enumerate(seeds[0]):
+            iterations = [iteration for iteration, _ in seeds[0][name]]
+            scores = [[score for _, score in seed[name]] for seed in seeds]
+            _plot_lines(axes.plot, iterations, scores, f'C{index}', label=name)
+        # Anchors come first among what is followed, so that they share their colours.
+        for index, runs in enumerate(results['anchors'].values()):
+            axes.axhline(mean(runs['scores']), color=f'C{index}', linestyle='--', linewidth=1)
+        axes.set(xlabel='iteration', title=way)
+        axes.grid(alpha=0.3)
+        axes.legend(loc='lower right', fontsize='small')
+    panels[0].set_ylabel(results['settings']['metric'])
+    figure.suptitle('Stitches from the least-squares start on; dashed: anchors alone')
+
+
+def _plot_lines(draw: Callable, x: Sequence[float], lines: list[list[float]], color: str, label: str, **style) -> None:
+    for line in lines:
+        draw(x, line, color=color, linewidth=0.6, alpha=0.5, **style)
+    draw(x, list(map(mean, zip(*lines, strict=True))), color=color, label=label, **style)
+
+
+def save_plot(results: dict, plot: Callable[[dict, Figure], None], path: Path) -> None:
+    figure = Figure(figsize=(10, 5), layout='constrained')
+    FigureCanvasAgg(figure)
+    plot(results, figure)
+    figure.savefig(path, dpi=150)
