@@ -176,8 +176,11 @@ class StitchSamplingHook(Hook):
         count = min(self.init_images, len(dataset))
         indices = random.Random(self._seed).sample(range(len(dataset)), count)
         rank, num_ranks = get_dist_info()
-        solve_stitching_layers(self.backbone, _training_images(model, dataset, indices[rank::num_ranks], self._seed))
+        images = _training_images(model, dataset, indices[rank::num_ranks], self._seed)
+        explained = solve_stitching_layers(self.backbone, images)
         runner.logger.info(f'least-squares start on {count} training images: {time.time() - start:.1f} s')
+        shares = ', '.join(f'{name} {share:.1%}' for name, share in explained.items())
+        runner.logger.info(f'variance of the features entered that stitching layers explain: {shares}')
 
 
 def _training_images(model: nn.Module, dataset: Sequence, indices: Sequence[int], seed: int) -> Iterator[Tensor]:

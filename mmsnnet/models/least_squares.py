@@ -10,7 +10,7 @@ from mmsnnet.models.stitched_vit import StitchedViT
 
 
 @torch.no_grad()
-def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> None:
+def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> dict[str, float]:
     """Set every stitching layer to the affine map that best turns the features it leaves into those it enters.
 
     Features are those of the anchors alone, in evaluation mode, all tokens of all images. Sums are kept in float64 on
@@ -19,6 +19,10 @@ def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> 
 
     Args:
         batches: images (B, 3, H, W), preprocessed. A rank may bring none.
+
+    Returns:
+        By a layer's name in the backbone, such as ``up.0.3``, the share of the variance of the features it enters, all
+        channels together, that it explains: 1 is an exact map, 0 no better than their mean.
 
     Raises:
         ValueError: no images on any rank.
@@ -32,8 +36,7 @@ def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> 
         for pair in pairs:
             pair.add(features[pair.index], features[pair.index + 1])
     backbone.train(was_training)
-    for pair in pairs:
-        pair.solve()
+    return {name: explained for pair in pairs for name, explained in pair.solve().items()}
 
 
 def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dict[int, Tensor]:
@@ -73,27 +76,46 @@ class _PairMoments:
             self.large[k] += large.T @ large
             self.cross[k] += small.T @ large
 
-    def solve(self) -> None:
+    def solve(self) -> dict[str, float]:
+        """Set the pair's layers; the share of variance that each explains."""
+        explained = {}
         for k in self.steps:
-            for moments in (self.small[k], self.large[k], self.cross[k]):
+            small, large, cross = self.small[k], self.large[k], self.cross[k]
+            for moments in (small, large, cross):
                 all_reduce(moments)
-            if self.small[k][-1, -1] == 0:
+            if small[-1, -1] == 0:
                 raise ValueError('the least-squares start needs training images, got none')
-            self._set(self.backbone.up[self.index], k, self.small[k], self.cross[k])
-            self._set(self.backbone.down[self.index], k, self.large[k], self.cross[k].T)
+            for direction, source, target, product in (('up', small, large, cross), ('down', large, small, cross.T)):
+                layers = getattr(self.backbone, direction)[self.index]
+                if str(k) in layers:
+                    # The pseudo-inverse also serves fewer tokens than channels: a singular system.
+                    solution = torch.linalg.pinv(source, hermitian=True) @ product
+                    _set_affine(layers[str(k)], solution)
+                    explained[f'{direction}.{self.index}.{k}'] = _explained_variance(solution, product, target)
+        return explained
 
-    @staticmethod
-    def _set(layers: torch.nn.ModuleDict, k: int, moments: Tensor, cross: Tensor) -> None:
-        if str(k) not in layers:
-            return
-        # The pseudo-inverse also serves fewer tokens than channels, where the normal equations are singular.
-        solution = torch.linalg.pinv(moments, hermitian=True) @ cross
-        layer = layers[str(k)]
-        # The target's own constant is the last column: not part of the map.
-        layer.set_affine(solution[:-1, :-1].T, solution[-1, :-1])
-        # Equal sums do not promise equal bits of a solver on every device: rank 0 has the last word.
-        broadcast(layer.weight.data)
-        broadcast(layer.bias.data)
+
+def _set_affine(layer: torch.nn.Module, solution: Tensor) -> None:
+    # The target's own constant is the last column: not part of the map.
+    layer.set_affine(solution[:-1, :-1].T, solution[-1, :-1])
+    # Equal sums do not promise equal bits of a solver on every device: rank 0 has the last word.
+    broadcast(layer.weight.data)
+    broadcast(layer.bias.data)
+
+
+def _explained_variance(solution: Tensor, product: Tensor, target: Tensor) -> float:
+    """Share of the variance of targets y that the best map from sources x explains.
+
+    Args:
+        solution: the map (X + 1, Y + 1), constants last.
+        product: sums of ``[x, 1]`` times ``[y, 1]`` (X + 1, Y + 1).
+        target: sums of ``[y, 1]`` times ``[y, 1]`` (Y + 1, Y + 1).
+    """
+    sums, count = target[-1, :-1], target[-1, -1]
+    variance = target.diagonal()[:-1].sum() - sums.square().sum() / count
+    # Of a least-squares solution, what it predicts and what it leaves over are orthogonal.
+    residual = target.diagonal()[:-1].sum() - (solution * product)[:, :-1].sum()
+    return 1 - (residual / variance).item() if variance > 0 else 1.0
 
 
 def _with_one(features: Tensor) -> Tensor:

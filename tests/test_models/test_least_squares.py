@@ -74,6 +74,23 @@ def test_equals_lstsq_on_all_tokens(family, kwargs):
     assert num_layers == sum(len(layers) for layers in [*backbone.up, *backbone.down])
 
 
+@pytest.mark.parametrize('kwargs', [{}, {'depths': (2, 3, 5), 'out_indices': (4,)}])
+def test_tells_the_share_of_variance_each_layer_explains(kwargs):
+    backbone = toy_backbone(**kwargs)
+    explained = solve_stitching_layers(backbone, IMAGES.split(2))
+    layers = dict(backbone.named_modules())
+    names = {layers[name]: name for name in explained}
+    expected = {}
+    for layer, source, target in layers_and_features(backbone, IMAGES):
+        # Without the low-rank update, which toys have, too: least squares leaves it as it is.
+        residual = target - torch.nn.functional.linear(source, layer.weight.double(), layer.bias.double())
+        shares = residual.square().mean(0).sum() / target.var(0, correction=0).sum()
+        expected[names[layer]] = 1 - shares.item()
+    assert explained == pytest.approx(expected, abs=1e-4)
+    assert all(0 < share < 1 for share in explained.values())
+    assert max(explained.values()) - min(explained.values()) > 0.05
+
+
 def test_changes_nothing_but_weights_and_biases_of_stitching_layers():
     before, after = toy_backbone().state_dict(), solved([IMAGES]).state_dict()
     changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
