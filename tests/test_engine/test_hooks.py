@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,14 @@ def test_logs_the_sampler_s_route_and_its_gflops_each_iteration(make_config):
 
 def test_least_squares_start_changes_stitching_layers_only(make_config):
     no_training = {'optim_wrapper.optimizer.lr': 0.0}
-    solved = weights(train(make_config(**no_training)))
+    runner = train(make_config(log_level='INFO', **no_training))
+    solved = weights(runner)
     random_start = weights(train(make_config(**no_training, **{'custom_hooks.0.init_images': 0})))
     changed = {key for key in solved if not torch.equal(solved[key], random_start[key])}
     layers = {f'backbone.{name}.{key}' for name in ('up.0.1', 'up.0.2', 'down.0.1') for key in ('weight', 'bias')}
     assert changed == layers
+    (log,) = Path(runner.log_dir).glob('*.log')
+    assert re.search(r'stitching layers explain: up.0.1 [\d.]+%, down.0.1 [\d.]+%, up.0.2 [\d.]+%', log.read_text())
 
 
 def test_stitching_layers_of_a_checkpoint_to_start_from_are_kept(make_config, tmp_path):
