@@ -178,9 +178,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except KeyboardInterrupt:
             sys.exit('interrupted')
         except (ValueError, OSError, RuntimeError) as error:
-            # Our own are written for users; others' come with the way that led to them.
+            # Our own, of the package or beside the tool, are written for users; others come with what led to them.
             origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-            if PACKAGE not in origin.parents and origin != Path(main.__code__.co_filename):
+            if not {PACKAGE, Path(main.__code__.co_filename).parent} & set(origin.parents):
                 raise
             sys.exit(f'error: {error}')
 

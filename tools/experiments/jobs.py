@@ -27,8 +27,7 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """The config's; as JSON, since MMEngine takes seconds to lay one out as Python."""
-        return self.folder / 'config.json'
+        return self.folder / 'config.py'
 
     @property
     def records(self) -> Path:
@@ -50,7 +49,9 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         minutes = self.folder / 'minutes.json'
         if not minutes.exists():
-            self.config.dump(self.path)
+            # MMEngine's dump takes seconds to lay a config out, and JSON has no tuples, which MMSegmentation asks for.
+            settings = self.config.to_dict().items()
+            self.path.write_text(''.join(f'{name} = {value!r}\n' for name, value in settings))
             start = time.time()
             run(self.folder / 'log.txt', num_threads, 'tools/train.py', self.path, '--work-dir', self.folder)
             minutes.write_text(json.dumps((time.time() - start) / 60))

@@ -47,6 +47,8 @@ SIZES = {
     },
 }
 BATCH_SIZE = 4
+# Iterations, by the configs' schedule.
+WARM_UP = 50
 SAMPLER = 'custom_hooks.0.sampler'
 UNIFORM = {SAMPLER: {'type': 'UniformSampler', '_delete_': True}}
 FULL_MATRICES = {'model.backbone.lora_rank': 0}
@@ -194,6 +196,10 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at once, which share the cores (1)')
     args = parser.parse_args()
+    if args.iterations <= WARM_UP or args.iterations % 10:
+        raise ValueError(
+            f'--iterations must be above {WARM_UP}, the warm-up, and a multiple of 10, got {args.iterations}'
+        )
     args.out /= f'{args.iterations}-iterations'
     run_all([job for seed in args.seeds for job in anchor_jobs(args, seed).values()], args.jobs)
     run_all([job for seed in args.seeds for job in stitched_jobs(args, seed)], args.jobs)
