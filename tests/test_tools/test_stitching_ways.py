@@ -42,9 +42,8 @@ def tool(monkeypatch):
         with lock:
             cfg = Config.fromfile(config)
         if script == 'tools/train.py':
-            scalars = folder / 'now' / 'vis_data' / 'scalars.json'
-            scalars.parent.mkdir(parents=True)
-            scalars.write_text('{"loss": 1.0, "route_gflops": 1.5}\n{"mIoU": 3.0}\n')
+            explained = ', '.join(f'up.0.{k} {50 + k}.0%' for k in range(1, 7))
+            log.write_text(f'variance of the features entered that stitching layers explain: {explained}\n')
             return
         is_stitched = 'anchors' in cfg.model.backbone
         routes = list(StitchSpace((6, 12), cfg.model.backbone.get('two_way', True)))
@@ -70,8 +69,8 @@ def test_trains_every_way_once_and_reports(num_at_once, tool, tmp_path, monkeypa
     words = ['--iterations', 100, '--seeds', 0, 2, '--jobs', num_at_once]
     words += ['--out', tmp_path / 'out', '--report', tmp_path]
     call(tool, monkeypatch, *words)
-    num_trainings = 2 * (2 + len(tool.WAYS) + len(tool.FOLLOWED))
-    num_stops = 2 * 4 * len(tool.FOLLOWED)
+    num_trainings = 2 * (2 + len(tool.WAYS)) + len(tool.FOLLOWED)
+    num_stops = 4 * len(tool.FOLLOWED)
     assert len(tool.calls) == 2 * num_trainings + num_stops
     call(tool, monkeypatch, *words)
     assert len(tool.calls) == 2 * num_trainings + num_stops
@@ -79,9 +78,13 @@ def test_trains_every_way_once_and_reports(num_at_once, tool, tmp_path, monkeypa
     results = json.loads((tmp_path / 'stitching_ways.json').read_text())
     volumes = [seed['hypervolume'] for seed in results['ways']['SN-Netv2']['seeds']]
     assert volumes[0] == pytest.approx(volumes[1] + 2)
-    assert results['ways']['SN-Netv2']['curves'][1]['l[0:12]'] == [[at, 18.25] for at in (0, 10, 20, 40, 70, 100)]
+    assert results['ways']['SN-Netv2']['curves']['l[0:12]'] == [[at, 20.25] for at in (0, 10, 20, 40, 70, 100)]
     page = (tmp_path / 'stitching_ways.md').read_text()
     assert page in capsys.readouterr().out
+    assert '| up.0.4 | 54.0% | `s[0:4]-l[8:12]` | 21.25 | 21.25 |' in page
+    (trained,) = (runs['trained_gflops'] for way, runs in results['ways'].items() if 'sandwich' in way)
+    # A third each of 1 and 13 GFLOPs, a third of any in between.
+    assert (1 + 13 + 5) / 3 < trained[0] < (1 + 13 + 9) / 3
     assert '| small | 1 | 19.00 ± 1.41 |' in page
     # Seven stitches are worth less than 32, and the seeds' difference is in both.
     (line,) = (line for line in page.splitlines() if line.startswith('| SN-Net v1 | -'))

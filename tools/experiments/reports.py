@@ -11,6 +11,7 @@ from mmsnnet.stitching import Record, front_records, hypervolume
 
 # Where fronts are read off: shares of the way from the small anchor's cost to the large one's.
 BUDGETS = (0.2, 0.4, 0.6, 0.8)
+BEFORE, AFTER = 'before the first iteration', 'trained'
 WHOLE = {
     'hypervolume': 'hypervolume',
     'dominated': 'dominated',
@@ -22,7 +23,7 @@ WHOLE = {
 def summary(records: Sequence[Record], metric: str) -> dict:
     """One evaluation of all stitches, over all budgets from the small to the large anchor's; anchors come first."""
     small, large = records[:2]
-    scores = [record.metrics[metric] for record in records]
+    scores = {record.name: record.metrics[metric] for record in records}
     front = [(record.gflops, record.metrics[metric]) for record in front_records(records, metric)]
     budgets = [small.gflops + share * (large.gflops - small.gflops) for share in BUDGETS]
     kinds: dict[str, list[float]] = {}
@@ -30,7 +31,7 @@ def summary(records: Sequence[Record], metric: str) -> dict:
         kinds.setdefault(record.kind, []).append(record.metrics[metric])
     return {
         'hypervolume': hypervolume(
-            [record.gflops for record in records], scores, max_cost=large.gflops, min_cost=small.gflops
+            [record.gflops for record in records], [*scores.values()], max_cost=large.gflops, min_cost=small.gflops
         ),
         'dominated': len(records) - len(front),
         'small': small.metrics[metric],
@@ -38,6 +39,7 @@ def summary(records: Sequence[Record], metric: str) -> dict:
         'front': front,
         'budgets': [(budget, best_within(front, budget)) for budget in budgets],
         'kinds': {kind: mean(of_kind) for kind, of_kind in kinds.items()},
+        'scores': scores,
     }
 
 
@@ -97,8 +99,11 @@ def page(results: dict) -> str:
             ['way', *(f'{budget:.3g} GFLOPs' for budget, _ in ways[reference]['seeds'][0]['budgets'])],
             ([way, *map(spread, _by_budget(runs['seeds']))] for way, runs in ways.items()),
         ),
-        'Mean of all stitches of a kind:\n',
-        _kinds_table(ways),
+        f'How far the start is from the end, seed {settings["seeds"][0]}, mean of all stitches of a kind:\n',
+        _starts_table(ways),
+        f"{reference}'s stitching layers, same seed: the share of the variance of the features they enter that least "
+        'squares explains, and the stitch that switches there and nowhere else:\n',
+        _layers_table(ways[reference]),
         f'{results["provenance"]["device"]}, {versions}.\n',
     ]
     return '\n'.join(sections)
@@ -115,20 +120,26 @@ def _by_budget(seeds: Sequence[dict]) -> Iterable[list[float]]:
     return ([score for _, score in of_budget] for of_budget in zip(*(seed['budgets'] for seed in seeds), strict=True))
 
 
-def _kinds_table(ways: dict) -> str:
+def _starts_table(ways: dict) -> str:
+    """Means over all stitches of a kind, first seed."""
     kinds = list(dict.fromkeys(kind for runs in ways.values() for kind in runs['seeds'][0]['kinds']))
-    states = {'start': 'before the first iteration', 'seeds': 'trained'}
+    rows = []
+    for way, runs in ways.items():
+        if 'start' in runs:
+            for when, evaluated in ((BEFORE, runs['start']), (AFTER, runs['seeds'][0])):
+                means = (evaluated['kinds'].get(kind) for kind in kinds)
+                rows.append([way, when, *('' if score is None else f'{score:.2f}' for score in means)])
+    return table(['way', 'when', *kinds], rows)
+
+
+def _layers_table(runs: dict) -> str:
+    """Each stitching layer with the stitch that switches only there, first seed."""
+    start, trained = runs['start']['scores'], runs['seeds'][0]['scores']
     return table(
-        ['way', 'when', *kinds],
+        ['layer', 'explained', 'stitch', BEFORE, AFTER],
         (
-            [way, when]
-            + [
-                spread(seed['kinds'][kind] for seed in runs[state]) if kind in runs[state][0]['kinds'] else ''
-                for kind in kinds
-            ]
-            for way, runs in ways.items()
-            for state, when in states.items()
-            if state in runs
+            [layer, f'{share:.1%}', f'`{route}`', f'{start[route]:.2f}', f'{trained[route]:.2f}']
+            for layer, (share, route) in runs['explained'].items()
         ),
     )
 
@@ -143,7 +154,10 @@ def plot_fronts(results: dict, figure: Figure) -> None:
         # Not below the dearest of the cheapest stitches on a front: further down a seed has none.
         budgets = [budget for budget in budgets if budget >= max(front[0][0] for front in fronts)]
         best = [[best_within(front, budget) for budget in budgets] for front in fronts]
-        _plot_lines(axes.step, budgets, best, f'C{index}', label=way, where='post')
+        style = {'where': 'post', 'color': f'C{index}'}
+        for scores in best:
+            axes.step(budgets, scores, linewidth=0.6, alpha=0.5, **style)
+        axes.step(budgets, [mean(scores) for scores in zip(*best, strict=True)], label=way, **style)
     for index, runs in enumerate(results['anchors'].values()):
         gflops = [runs['gflops']] * len(runs['scores'])
         label = None if index else 'anchor trained alone'
@@ -154,28 +168,20 @@ def plot_fronts(results: dict, figure: Figure) -> None:
 
 
 def plot_curves(results: dict, figure: Figure) -> None:
-    """Followed stitches over iterations: a thin line for each seed, their mean, and anchors alone as dashes."""
+    """Followed stitches of the first seed over iterations, its anchors alone as dashes."""
     curves = {way: runs['curves'] for way, runs in results['ways'].items() if 'curves' in runs}
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    for axes, (way, seeds) in zip(panels, curves.items(), strict=True):
-        for index, name in enumerate(seeds[0]):
-            iterations = [iteration for iteration, _ in seeds[0][name]]
-            scores = [[score for _, score in seed[name]] for seed in seeds]
-            _plot_lines(axes.plot, iterations, scores, f'C{index}', label=name)
+    for axes, (way, lines) in zip(panels, curves.items(), strict=True):
+        for name, line in lines.items():
+            axes.plot(*zip(*line, strict=True), '.-', label=name)
         # Anchors come first among what is followed, so that they share their colours.
         for index, runs in enumerate(results['anchors'].values()):
-            axes.axhline(mean(runs['scores']), color=f'C{index}', linestyle='--', linewidth=1)
+            axes.axhline(runs['scores'][0], color=f'C{index}', linestyle='--', linewidth=1)
         axes.set(xlabel='iteration', title=way)
         axes.grid(alpha=0.3)
         axes.legend(loc='lower right', fontsize='small')
     panels[0].set_ylabel(results['settings']['metric'])
-    figure.suptitle('Stitches from the least-squares start on; dashed: anchors alone')
-
-
-def _plot_lines(draw: Callable, x: Sequence[float], lines: list[list[float]], color: str, label: str, **style) -> None:
-    for line in lines:
-        draw(x, line, color=color, linewidth=0.6, alpha=0.5, **style)
-    draw(x, list(map(mean, zip(*lines, strict=True))), color=color, label=label, **style)
+    figure.suptitle(f'Seed {results["settings"]["seeds"][0]}, from the least-squares start on; dashed: anchors alone')
 
 
 def save_plot(results: dict, plot: Callable[[dict, Figure], None], path: Path) -> None:

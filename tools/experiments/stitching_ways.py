@@ -4,14 +4,15 @@ $ python tools/experiments/stitching_ways.py --data-root data/camvid --out work_
 $ python tools/experiments/stitching_ways.py --iterations 4000 --seeds 0 1 2 3 4 --jobs 4
 
 For each seed: both anchors alone, then every way of stitching these two. All train for the same number of batches, and
-are evaluated with all stitches on the validation images; two ways also before their first iteration, and with a few
-stitches on the way. Writes stitching_ways.json, stitching_ways.md, fronts.png and iterations.png to the folder
---report. What is finished is not repeated: a call goes on where the last one stopped. Each training's output is in its
-log.txt.
+are evaluated with all stitches on the validation images; for the first seed, two ways also before their first
+iteration, and with a few stitches on the way. Writes stitching_ways.json, stitching_ways.md, fronts.png and
+iterations.png to the folder --report. What is finished is not repeated: a call goes on where the last one stopped.
+Each training's output is in its log.txt.
 """
 
 import argparse
 import json
+import re
 from pathlib import Path
 from statistics import mean
 
@@ -20,6 +21,7 @@ from mmengine.config import Config
 from reports import page, plot_curves, plot_fronts, save_plot, summary
 
 from mmsnnet.cli import command
+from mmsnnet.registry import ROUTE_SAMPLERS
 from mmsnnet.stitching import main_metric, read_records
 
 CONFIGS = Path('configs', 'camvid')
@@ -109,7 +111,7 @@ def stitched_job(args: argparse.Namespace, seed: int, way: str, is_start: bool =
         **WAYS[way],
     }
     name = way.replace(', ', '_').replace(' ', '-')
-    followed = FOLLOWED.get(way, ())
+    followed = FOLLOWED.get(way, ()) if seed == args.seeds[0] else ()
     if is_start:
         changes |= {'train_cfg': {'max_iters': 1, 'val_interval': 2}, 'optim_wrapper.optimizer.lr': 0.0}
         changes |= {'default_hooks.checkpoint.interval': 1}
@@ -118,15 +120,35 @@ def stitched_job(args: argparse.Namespace, seed: int, way: str, is_start: bool =
 
 
 def stitched_jobs(args: argparse.Namespace, seed: int) -> list[Job]:
-    starts = [stitched_job(args, seed, way, is_start=True) for way in FOLLOWED]
+    starts = [stitched_job(args, seed, way, is_start=True) for way in FOLLOWED if seed == args.seeds[0]]
     return [*starts, *(stitched_job(args, seed, way) for way in WAYS)]
 
 
-def trained_gflops(folder: Path) -> float:
-    """GFLOPs of the mean route that was trained, by the log."""
-    logs = [file.read_text() for file in folder.glob('*/vis_data/scalars.json')]
-    lines = [json.loads(line) for log in logs for line in log.splitlines()]
-    return mean(line['route_gflops'] for line in lines if 'route_gflops' in line)
+def trained_gflops(job: Job) -> float:
+    """GFLOPs of the mean route that was trained: samplers draw the same again."""
+    cfg = job.config
+    gflops = [record.gflops for record in read_records(job.records)]
+    sampler = ROUTE_SAMPLERS.build(
+        {'_scope_': 'mmsnnet', 'gflops': gflops, 'seed': cfg.randomness.seed, **cfg.custom_hooks[0].sampler}
+    )
+    return mean(gflops[sampler(iteration)] for iteration in range(cfg.train_cfg.max_iters))
+
+
+def explained_variance(log: Path) -> dict[str, tuple[float, str]]:
+    """Stitching layer -> share of the features' variance that least squares explains, and the route to see it by."""
+    (line,) = (line for line in log.read_text().splitlines() if 'that stitching layers explain' in line)
+    shares = re.findall(r'(\w+\.\d+\.\d+) ([\d.-]+)%', line)
+    return {layer: (float(percent) / 100, single_switch(layer)) for layer, percent in shares}
+
+
+def single_switch(layer: str) -> str:
+    """The route that switches at a layer and nowhere else; the small anchor for the one behind its last block."""
+    small_depth, large_depth = 6, 12
+    direction, _, k = layer.split('.')
+    block = int(k) * large_depth // small_depth
+    if direction == 'down':
+        return f'l[0:{block}]-s[{k}:{small_depth}]'
+    return f's[0:{k}]-l[{block}:{large_depth}]' if int(k) < small_depth else f's[0:{k}]'
 
 
 def curves(trained: Job, start: Job, metric: str) -> dict[str, list[tuple[int, float]]]:
@@ -156,13 +178,14 @@ def way_results(args: argparse.Namespace, way: str, metric: str) -> dict:
     results = {
         'stitches': len(read_records(jobs[0].records)),
         'minutes': [job.minutes for job in jobs],
-        'trained_gflops': [trained_gflops(job.folder) for job in jobs],
+        'trained_gflops': [trained_gflops(job) for job in jobs],
         'seeds': [summary(read_records(job.records), metric) for job in jobs],
     }
     if way in FOLLOWED:
-        starts = [stitched_job(args, seed, way, is_start=True) for seed in args.seeds]
-        results['start'] = [summary(read_records(job.records), metric) for job in starts]
-        results['curves'] = [curves(*pair, metric) for pair in zip(jobs, starts, strict=True)]
+        start = stitched_job(args, args.seeds[0], way, is_start=True)
+        results['start'] = summary(read_records(start.records), metric)
+        results['explained'] = explained_variance(start.folder / 'log.txt')
+        results['curves'] = curves(jobs[0], start, metric)
     return results
 
 
