@@ -148,11 +148,12 @@ def plot_fronts(results: dict, figure: Figure) -> None:
     """A thin line for each seed and the mean of all seeds as a thick one, anchors alone as stars."""
     metric = results['settings']['metric']
     axes = figure.subplots()
+    whole_cost = max(runs['gflops'] for runs in results['anchors'].values())
     for index, (way, runs) in enumerate(results['ways'].items()):
         fronts = [seed['front'] for seed in runs['seeds']]
         budgets = sorted({gflops for front in fronts for gflops, _ in front})
         # Not below the dearest of the cheapest stitches on a front: further down a seed has none.
-        budgets = [budget for budget in budgets if budget >= max(front[0][0] for front in fronts)]
+        budgets = [budget for budget in budgets if budget >= max(front[0][0] for front in fronts)] + [whole_cost]
         best = [[best_within(front, budget) for budget in budgets] for front in fronts]
         style = {'where': 'post', 'color': f'C{index}'}
         for scores in best:
