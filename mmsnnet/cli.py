@@ -5,7 +5,6 @@ import functools
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from mmsnnet.errors import UserError
 from mmsnnet.models import find_mismatch
-
-PACKAGE = Path(__file__).parent
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -121,7 +119,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
     weights = content.get('state_dict', content)
     problem = find_mismatch(model.state_dict(), weights)
     if problem:
-        raise ValueError(f'{checkpoint} is of another architecture than this config: {problem}')
+        raise UserError(f'{checkpoint} is of another architecture than this config: {problem}')
     model.load_state_dict(weights)
     return content.get('meta', {})
 
@@ -169,7 +167,7 @@ def forget_pretrained(model: ConfigDict) -> None:
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """A ``main`` that tells a user's mistake in one line, and everything else with its traceback."""
+    """A ``main`` that tells what the user can put right in one line, and everything else with its traceback."""
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -177,11 +175,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except KeyboardInterrupt:
             sys.exit('interrupted')
-        except (ValueError, OSError, RuntimeError) as error:
-            # Our own, of the package or beside the tool, are written for users; others come with what led to them.
-            origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-            if not {PACKAGE, Path(main.__code__.co_filename).parent} & set(origin.parents):
-                raise
+        except (UserError, OSError) as error:
             sys.exit(f'error: {error}')
 
     return wrapped

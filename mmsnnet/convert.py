@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmsnnet.errors import UserError
+
 _ANCHOR_NAMES = {
     'ln1.': 'norm1.',
     'ln2.': 'norm2.',
@@ -49,7 +51,7 @@ def convert_backbone(state_dict: dict[str, Tensor]) -> Conversion:
     conversion = Conversion()
     unknown = [key for key, value in state_dict.items() if not _convert_key(key, value, conversion)]
     if unknown:
-        raise ValueError(f'{len(unknown)} keys are not of a released SN-Net backbone, e.g. {unknown[0]!r}')
+        raise UserError(f'{len(unknown)} keys are not of a released SN-Net backbone, e.g. {unknown[0]!r}')
     return conversion
 
 
@@ -63,7 +65,7 @@ def convert_segmentor(state_dict: dict[str, Tensor]) -> Conversion:
         key.removeprefix('backbone.'): value for key, value in state_dict.items() if key.startswith('backbone.')
     }
     if not backbone:
-        raise ValueError(f"no key starts with 'backbone.', e.g. {next(iter(state_dict), 'none at all')!r}")
+        raise UserError(f"no key starts with 'backbone.', e.g. {next(iter(state_dict), 'none at all')!r}")
     converted = convert_backbone(backbone)
     conversion = Conversion(dropped={f'backbone.{key}': why for key, why in converted.dropped.items()})
     for old, news in converted.mapped.items():
@@ -73,7 +75,7 @@ def convert_segmentor(state_dict: dict[str, Tensor]) -> Conversion:
         if key.startswith(('decode_head.', 'auxiliary_head.')):
             conversion.put(key, key, value)
         elif not key.startswith('backbone.'):
-            raise ValueError(f'{key!r} is not of a released SN-Net segmentor')
+            raise UserError(f'{key!r} is not of a released SN-Net segmentor')
     return conversion
 
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, route_state_dict
 from mmsnnet.stitching import Route
 from mmsnnet.stitching.records import write_file
@@ -66,7 +67,7 @@ class Segmentor(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         if not hasattr(model, 'encode_decode'):
-            raise ValueError(f'only segmentors export to a file of operators, not {type(model).__name__}')
+            raise UserError(f'only segmentors export to a file of operators, not {type(model).__name__}')
         self.model = model.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def export_onnx(segmentor: Segmentor, images: Tensor, path: Path, dynamic_batch:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"ONNX files need {error.name}: pip install -e '.[export]' -c constraints.txt") from error
+        raise UserError(f"ONNX files need {error.name}: pip install -e '.[export]' -c constraints.txt") from error
     program = torch.onnx.export(
         segmentor,
         (images,),

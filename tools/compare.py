@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmsnnet.cli import command
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import Record, front_records, hypervolume, main_metric, read_records
 from mmsnnet.stitching.records import COSTS
 
@@ -25,7 +26,7 @@ def main() -> None:
     benchmarks = [read_records(path) for path in args.records]
     metric = args.metric or main_metric(benchmarks[0])
     if metric is None:
-        raise ValueError(f'{args.records[0]} has no metrics to compare: write it with tools/benchmark.py')
+        raise UserError(f'{args.records[0]} has no metrics to compare: write it with tools/benchmark.py')
     fronts = [front_records(records, metric, args.cost) for records in benchmarks]
     costs = [getattr(record, args.cost) for records in benchmarks for record in records]
     # From the first budget that buys something in both.

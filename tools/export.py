@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmsnnet.cli import build_model, command, config_parser, load_config, load_weights
 from mmsnnet.engine import configured_input_shape
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation import time_by_turns, versions
 from mmsnnet.export import Segmentor, export_onnx, export_program, slim_config, slim_state_dict, write_checkpoint
 from mmsnnet.models import find_backbone
@@ -75,7 +76,7 @@ def parse_budget(words: list[str]) -> dict[str, float]:
         try:
             budget[cost] = float(most)
         except ValueError:
-            raise ValueError(f'--budget takes COST=MOST such as latency_ms=20, got {word!r}') from None
+            raise UserError(f'--budget takes COST=MOST such as latency_ms=20, got {word!r}') from None
     return budget
 
 
@@ -126,7 +127,7 @@ def main() -> None:
     cfg = load_config(args)
     model = build_model(cfg).eval()
     if (args.onnx or args.torch_export) and not hasattr(model, 'encode_decode'):
-        raise ValueError(
+        raise UserError(
             f'--onnx and --torch-export are for segmentors, this is a {type(model).__name__}: leave them out for the '
             'slim checkpoint and config'
         )

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from mmsnnet.cli import command
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation import plot_pareto
 from mmsnnet.stitching import Record, main_metric, read_records
 
@@ -26,7 +27,7 @@ def main() -> None:
     records = read_records(args.records)
     metric = args.metric or main_metric(records)
     if metric is None:
-        raise ValueError(f'{args.records} has no metrics to plot: write it with tools/benchmark.py or tools/test.py')
+        raise UserError(f'{args.records} has no metrics to plot: write it with tools/benchmark.py or tools/test.py')
     alone = [read_alone(path) for path in args.alone]
     for path, record in zip(args.alone, alone, strict=True):
         print(f'  trained alone: {record.gflops:9.4g} GFLOPs  {metric} {record.metrics[metric]:.4g}  {path}')
@@ -38,7 +39,7 @@ def read_alone(path: str) -> Record:
     """The one record of a model that is not stitched."""
     records = read_records(path)
     if len(records) != 1:
-        raise ValueError(f'--alone takes records of single anchors, {path} has {len(records)} of a stitched model')
+        raise UserError(f'--alone takes records of single anchors, {path} has {len(records)} of a stitched model')
     return records[0]
 
 

@@ -19,6 +19,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmsnnet.cli import check_file, command, config_parser, forget_pretrained
+from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import BudgetController, Record, read_records
 
@@ -57,7 +58,7 @@ def parse_frames(words: str | None) -> range:
         return range(0)
     first, _, last = words.partition('-')
     if not (first.isdecimal() and last.isdecimal()):
-        raise ValueError(f'--disturb takes two frames such as 50-100, got {words!r}')
+        raise UserError(f'--disturb takes two frames such as 50-100, got {words!r}')
     return range(int(first), int(last))
 
 
@@ -140,7 +141,7 @@ def main() -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     if 'decode_head' not in cfg.model:
-        raise ValueError(f'frames are shown to segmentors, and this is a {cfg.model.type}')
+        raise UserError(f'frames are shown to segmentors, and this is a {cfg.model.type}')
     forget_pretrained(cfg.model)
     from mmseg.apis import init_model
 

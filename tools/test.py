@@ -24,6 +24,7 @@ from mmsnnet.cli import (
     runner_parser,
 )
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation import format_table
 from mmsnnet.models import measure_cost
 from mmsnnet.stitching import Record, Route, main_metric, write_records
@@ -46,7 +47,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
     forget_pretrained(cfg.model)
     if args.routes:
         if 'anchors' not in cfg.model.get('backbone', {}):
-            raise ValueError('--routes needs a stitched model, and this config has none')
+            raise UserError('--routes needs a stitched model, and this config has none')
         cfg.test_cfg = {'type': 'mmsnnet.StitchTestLoop', 'routes': parse_routes(args.routes)}
     if cfg.test_cfg.type.endswith('StitchTestLoop'):
         cfg.test_cfg.setdefault('out_dir', cfg.work_dir)
@@ -54,7 +55,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_evaluator.update(saved_predictions(cfg.test_evaluator.type, args.out))
     if args.show_dir:
         if 'visualization' not in cfg.default_hooks:
-            raise ValueError(
+            raise UserError(
                 "--show-dir needs a hook that paints: default_hooks.visualization, 'SegVisualizationHook' or "
                 "'DetVisualizationHook'"
             )
@@ -62,7 +63,7 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.visualizer.save_dir = args.show_dir
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-            raise ValueError('--tta needs tta_model and tta_pipeline in the config, which has not both')
+            raise UserError('--tta needs tta_model and tta_pipeline in the config, which has not both')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 

@@ -26,6 +26,8 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from mmsnnet.errors import UserError
+
 _TYPE = 'mmsnnet_type'  # marks a dict that stands for an object
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _DICTS = (OrderedDict, Counter, dict)  # in the order to try: the first two are dicts too
@@ -87,7 +89,7 @@ def _restore(marked: dict) -> HistoryBuffer | np.ndarray:
         return HistoryBuffer(_to_numpy(marked['log_history']), _to_numpy(marked['count_history']), marked['max_length'])
     if marked[_TYPE] == 'ndarray':
         return _to_numpy(marked['data'])
-    raise ValueError(
+    raise UserError(
         f'the checkpoint holds {_TYPE} {marked[_TYPE]!r}, this mmsnnet knows HistoryBuffer and ndarray: '
         'read it with the newer mmsnnet that wrote it'
     )
@@ -144,7 +146,7 @@ def _plain_load(load: Callable[..., dict]) -> Callable[..., dict]:
             return from_plain(load(filename, *args, **kwargs))
         except pickle.UnpicklingError as error:
             # PyTorch has a switch for this already, so there is no second one here
-            raise RuntimeError(
+            raise UserError(
                 f'{filename} is not a file of plain types and tensors: it holds pickled Python objects, as older '
                 'checkpoints do, or it is no checkpoint. Unpickling can run any code. If you trust whoever wrote it, '
                 'set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment and run the same command again; '
@@ -153,7 +155,7 @@ def _plain_load(load: Callable[..., dict]) -> Callable[..., dict]:
         except RuntimeError as error:
             if 'PytorchStreamReader' not in str(error):
                 raise
-            raise RuntimeError(
+            raise UserError(
                 f'{filename} is damaged, perhaps cut short while it was written or copied: copy it again, or take an '
                 'earlier checkpoint'
             ) from error

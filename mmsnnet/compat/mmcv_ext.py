@@ -13,6 +13,8 @@ from typing import NoReturn
 import torch
 import torchvision
 
+from mmsnnet.errors import UserError
+
 _POOL_AVG = 1  # mmcv.ops.roi_align writes 'max' as 0 and 'avg' as 1
 _SERVED = ('nms', 'roi_align_forward', 'roi_align_backward')
 
@@ -101,7 +103,7 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
     def needs_compiled_mmcv(*args: object, **kwargs: object) -> NoReturn:
-        raise RuntimeError(
+        raise UserError(
             f'{name!r} is a compiled op of mmcv, and the installed mmcv has no compiled ops (mmcv-lite). Without them '
             f'only {", ".join(_SERVED)} work, served from torchvision. Install compiled mmcv 2.1.0 to use {name!r}: '
             '`pip uninstall mmcv-lite`, then `mim install mmcv==2.1.0`.'
@@ -113,7 +115,7 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
 
 def _check_pool_mode(pool_mode: int) -> None:
     if pool_mode != _POOL_AVG:
-        raise ValueError(
+        raise UserError(
             "RoIAlign's pool_mode 'max' needs compiled mmcv; torchvision serves 'avg' only. Use pool_mode='avg', or "
             'install compiled mmcv 2.1.0: `pip uninstall mmcv-lite`, then `mim install mmcv==2.1.0`.'
         )

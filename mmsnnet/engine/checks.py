@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
+from mmsnnet.errors import UserError
 from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch
 
 # Heads whose classes are those of the data; a detector's RPN has none.
@@ -70,14 +71,14 @@ def check_heads(runner: Runner) -> None:
         if not _HEADS.fullmatch(name) or isinstance(head, nn.ModuleList):
             continue
         if classes is not None and getattr(head, 'num_classes', len(classes)) != len(classes):
-            raise ValueError(
+            raise UserError(
                 f'{name} has num_classes={head.num_classes}, but the data set has {len(classes)} classes: '
                 f'set num_classes={len(classes)} in every head'
             )
         # A head that reads several levels has a list.
         channels = getattr(head, 'in_channels', width)
         if width is not None and set(channels if isinstance(channels, list | tuple) else [channels]) != {width}:
-            raise ValueError(
+            raise UserError(
                 f"{name} has in_channels={channels}, but every map has the largest anchor's width, {width}: "
                 f'set in_channels to {width}'
             )
@@ -99,7 +100,7 @@ def check_strides(runner: Runner) -> None:
         prior_strides = getattr(getattr(module, 'prior_generator', None), 'strides', [])
         strides = list(getattr(module, 'featmap_strides', None) or [stride[0] for stride in prior_strides])
         if strides != levels[: len(strides)]:
-            raise ValueError(
+            raise UserError(
                 f'{name} has strides {strides}, but the pyramid of a map of {patch}x{patch} patches has {levels}: give '
                 'these to the anchor generator and to featmap_strides of the RoI extractors'
             )
@@ -120,13 +121,13 @@ def check_annotations(runner: Runner) -> None:
         if categories is None or classes is None:
             continue
         if len(categories) != len(classes):
-            raise ValueError(
+            raise UserError(
                 f"{dataset.ann_file} has categories for {len(categories)} of the data set's {len(classes)} classes: "
                 'give the names that it has, in its order: dataset.metainfo=dict(classes=(...)), and num_classes in '
                 'every head'
             )
         if predicts_masks and uses_masks and _lacks_masks(dataset):
-            raise ValueError(
+            raise UserError(
                 f'{dataset.ann_file} has boxes without masks, but the model learns or is to be judged by masks: take '
                 "annotations with segmentations; or evaluate boxes alone, metric='bbox' and with_mask=False in "
                 'LoadAnnotations; or train a detector without masks, model.roi_head.mask_head=None too'
@@ -176,12 +177,12 @@ def check_parallel(runner: Runner) -> None:
     if not is_training(runner) or not is_model_wrapper(model):
         return
     if not isinstance(model, DistributedDataParallel):
-        raise ValueError(
+        raise UserError(
             f'{type(model).__name__} cannot train a stitched model, in which each stitch leaves parameters without '
             "gradients: use MMEngine's Runner with MMDistributedDataParallel, its default"
         )
     if not model.find_unused_parameters or model.static_graph:
-        raise ValueError(
+        raise UserError(
             'a stitch trains only the blocks it runs: set find_unused_parameters=True at the top of the config, '
             'and no static_graph'
         )
@@ -205,11 +206,11 @@ def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
         return False
     problem = find_mismatch(backbone.state_dict(), given)
     if problem:
-        raise ValueError(f'the checkpoint is of another architecture than this {type(backbone).__name__}: {problem}')
+        raise UserError(f'the checkpoint is of another architecture than this {type(backbone).__name__}: {problem}')
     if not is_training(runner):
         # Auxiliary heads are not needed, and may be left out.
         rest = {key: value for key, value in model.state_dict().items() if not key.startswith((prefix, 'auxiliary_'))}
         problem = find_mismatch(rest, {key: value for key, value in weights.items() if key in rest})
         if problem:
-            raise ValueError(f'the checkpoint does not fit this {type(model).__name__}: {problem}')
+            raise UserError(f'the checkpoint does not fit this {type(model).__name__}: {problem}')
     return True

@@ -9,6 +9,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmsnnet.errors import UserError
+
 ACTIONS = ('stop', 'skip')
 
 
@@ -50,7 +52,7 @@ class FiniteLossGuard:
         if is_bad is None or not bool(is_bad):
             return True
         if self._action == 'stop':
-            raise RuntimeError(
+            raise UserError(
                 f'the loss is not finite at {self._where()}: go on from the last checkpoint with a lower learning rate '
                 "or clip_grad, or set on_nonfinite_loss='skip' of the StitchSamplingHook"
             )
@@ -76,7 +78,7 @@ class FiniteLossGuard:
         """Running statistics have seen the batch already."""
         for name, buffer in self._model.named_buffers():
             if buffer.is_floating_point() and not buffer.isfinite().all():
-                raise RuntimeError(
+                raise UserError(
                     f'the loss is not finite at {self._where()}, and neither is {name} any more: '
                     'go on from the last checkpoint'
                 )

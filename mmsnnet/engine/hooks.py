@@ -16,6 +16,7 @@ from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_hea
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
 from mmsnnet.engine.randomness import seed_each_batch, seeded, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
+from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
 from mmsnnet.stitching import (
@@ -193,5 +194,5 @@ def _training_images(model: nn.Module, dataset: Sequence, indices: Sequence[int]
 
 def _one_of(name: str, word: str, allowed: Sequence[str]) -> str:
     if word not in allowed:
-        raise ValueError(f'{name} must be one of {", ".join(map(repr, allowed))}, got {word!r}')
+        raise UserError(f'{name} must be one of {", ".join(map(repr, allowed))}, got {word!r}')
     return word

@@ -9,6 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from mmsnnet.errors import UserError
 from mmsnnet.models import PlainViTBackbone
 from mmsnnet.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
 
@@ -47,7 +48,7 @@ class LayerDecayOptimWrapperConstructor:
         self.paramwise_cfg = dict(paramwise_cfg or {})
         unknown = self.paramwise_cfg.keys() - {'layer_decay_rate', 'print_groups'}
         if unknown or 'layer_decay_rate' not in self.paramwise_cfg:
-            raise ValueError(
+            raise UserError(
                 f'paramwise_cfg of {type(self).__name__} needs layer_decay_rate and may have print_groups, got '
                 f'{sorted(self.paramwise_cfg)}'
             )
@@ -137,7 +138,7 @@ def _find_backbone(model: nn.Module) -> tuple[str, PlainViTBackbone]:
     found = list(_backbones(model))
     if len(found) != 1:
         backbone = getattr(model, 'backbone', model)
-        raise ValueError(
+        raise UserError(
             f'layer decay needs one StitchedViT, AnchorViT or RouteViT, whose layers it knows; {type(model).__name__} '
             f'has {len(found)}, and its backbone is a {type(backbone).__name__}: take another optimizer constructor '
             'or another backbone'
@@ -154,7 +155,7 @@ def _backbones(model: nn.Module) -> Iterator[tuple[str, PlainViTBackbone]]:
 def _rates(layer_decay_rate: float | Sequence[float], num_anchors: int) -> list[float]:
     rates = [layer_decay_rate] * num_anchors if isinstance(layer_decay_rate, int | float) else list(layer_decay_rate)
     if len(rates) != num_anchors or not all(0 < rate <= 1 for rate in rates):
-        raise ValueError(
+        raise UserError(
             f'layer_decay_rate must be one number over 0 and up to 1, or {num_anchors}, one for each anchor from small '
             f'to large; got {layer_decay_rate}'
         )

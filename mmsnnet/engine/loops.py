@@ -13,6 +13,7 @@ from mmsnnet.engine.batches import CheckedBatch, checked_batches, preprocessed_o
 from mmsnnet.engine.checks import warn_without_sampling
 from mmsnnet.engine.progress import RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, refuse_strategies, unwrapped_model
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
@@ -48,7 +49,7 @@ class _RoutesLoop:
         super().__init__(*args, **kwargs)
         refuse_strategies(self.runner)
         if skip_unreadable and get_world_size() > 1:
-            raise ValueError('skip_unreadable works in one process: ranks would have results of unequal length')
+            raise UserError('skip_unreadable works in one process: ranks would have results of unequal length')
         self.skip_unreadable = skip_unreadable
         self.selection = routes
         self.main_selection = main_route
@@ -128,7 +129,7 @@ class _RoutesLoop:
         """What of a batch could be loaded; refuses or tells the rest."""
         for image in batch.unreadable:
             if not self.skip_unreadable:
-                raise ValueError(
+                raise UserError(
                     f'cannot load image {image.path}: {image.reason}; restore it, or evaluate without such images: '
                     'skip_unreadable=True in the loop, --skip-unreadable of tools/benchmark.py'
                 )

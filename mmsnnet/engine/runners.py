@@ -5,6 +5,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, FlexibleRunner, Runner
 from torch import nn
 
+from mmsnnet.errors import UserError
+
 
 def unwrapped_model(runner: Runner) -> nn.Module:
     """The model without wrappers for data-parallel training or test-time augmentation."""
@@ -19,7 +21,7 @@ def refuse_strategies(runner: Runner | FlexibleRunner) -> None:
         ValueError: saying what to use instead.
     """
     if isinstance(runner, FlexibleRunner):
-        raise ValueError(
+        raise UserError(
             "MMEngine's FlexibleRunner and its strategies cannot train or test a stitched model, whose stitches use "
             "only some of the parameters: remove runner_type='FlexibleRunner' and strategy from the config, and train "
             'on many GPUs with --launcher pytorch'
@@ -55,7 +57,7 @@ def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
         if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
             width, height = step['scale']
             return height, width
-    raise ValueError(
+    raise UserError(
         'the input size at which to measure costs is unknown: set crop_size=(height, width) in the config, '
         'data_preprocessor.size, or input_shape of the hook and the loops'
     )

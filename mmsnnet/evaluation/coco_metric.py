@@ -8,6 +8,7 @@ import numpy as np
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 
+from mmsnnet.errors import UserError
 from mmsnnet.registry import METRICS, register
 
 try:
@@ -37,11 +38,11 @@ class FastCocoMetric(CocoMetric):
     def __init__(self, *args, evaluator: str = 'auto', **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if evaluator not in ('auto', 'faster-coco-eval', 'pycocotools'):
-            raise ValueError(f"evaluator must be 'auto', 'faster-coco-eval' or 'pycocotools', got {evaluator!r}")
+            raise UserError(f"evaluator must be 'auto', 'faster-coco-eval' or 'pycocotools', got {evaluator!r}")
         if evaluator == 'faster-coco-eval' and faster_coco_eval is None:
-            raise ValueError('faster-coco-eval is not installed: pip install faster-coco-eval')
+            raise UserError('faster-coco-eval is not installed: pip install faster-coco-eval')
         if self.use_mp_eval:
-            raise ValueError('use_mp_eval is an evaluator of its own: leave it out, or use CocoMetric')
+            raise UserError('use_mp_eval is an evaluator of its own: leave it out, or use CocoMetric')
         self.class_metrics: dict[str, dict[str, float]] = {}
         self.evaluator = 'pycocotools' if evaluator == 'pycocotools' or not faster_coco_eval else 'faster-coco-eval'
 

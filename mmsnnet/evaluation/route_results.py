@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.evaluator.metric import _to_cpu
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import Route
 from mmsnnet.stitching.records import write_file
 
@@ -119,7 +120,7 @@ def _prepare(folder: Path, run: dict[str, Any], resume: bool) -> None:
         begun = json.loads(path.read_text())
         for key in run.keys() | begun.keys():
             if run.get(key) != begun.get(key):
-                raise ValueError(
+                raise UserError(
                     f'cannot resume from {folder}: {key} was {_short(begun.get(key))}, now it is '
                     f'{_short(run.get(key))}; start over without resuming, or take another output folder'
                 )

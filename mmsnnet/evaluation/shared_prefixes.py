@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation.tree_walk import Front, walk, walk_together
 from mmsnnet.models import StitchedViT
 from mmsnnet.models.stitched_vit import State
@@ -49,9 +50,9 @@ class SharedPrefixes:
         route_batch: int = 1,
     ) -> None:
         if route_batch < 1:
-            raise ValueError(f'route_batch must be 1 (one route at a time) or more, got {route_batch}')
+            raise UserError(f'route_batch must be 1 (one route at a time) or more, got {route_batch}')
         if memory_budget_mb < 0:
-            raise ValueError(f'memory_budget_mb must be 0 (keep nothing) or more, got {memory_budget_mb}')
+            raise UserError(f'memory_budget_mb must be 0 (keep nothing) or more, got {memory_budget_mb}')
         self.backbone = backbone
         self.memory_budget_mb = memory_budget_mb
         self.route_batch = route_batch
@@ -121,7 +122,7 @@ class SharedPrefixes:
         """Refuse a model that overwrites features, which other routes share."""
         changed = any(level._version != version for level, version in self._handed_out)
         if changed and self.memory_budget_mb > 0:
-            raise ValueError(
+            raise UserError(
                 'the neck or head changes its input features in place, which routes share: '
                 'make that operation out of place (e.g. ReLU(inplace=False)), or share nothing: memory_budget_mb=0'
             )

@@ -15,6 +15,7 @@ from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmsnnet.errors import UserError
 from mmsnnet.models.fused_attention import FusedAttention
 from mmsnnet.models.windows import to_windowed
 
@@ -247,7 +248,7 @@ def create_anchor(model: str, with_cp: bool = False, windowed: dict | None = Non
         vit = timm.create_model(model, num_classes=0, **timm_kwargs)
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
-        raise ValueError(_explain(model, timm_kwargs, error)) from error
+        raise UserError(_explain(model, timm_kwargs, error)) from error
     return wrap_vit(vit if windowed is None else _windowed(vit, windowed), with_cp)
 
 
@@ -263,14 +264,14 @@ def wrap_vit(vit: nn.Module, with_cp: bool = False) -> Anchor:
         if type(vit) is adapter.family:
             return adapter(vit, with_cp)
     known = ', '.join(adapter.family.__name__ for adapter in adapters)
-    raise ValueError(f"cannot stitch timm's {type(vit).__name__}: an anchor must be one of {known}")
+    raise UserError(f"cannot stitch timm's {type(vit).__name__}: an anchor must be one of {known}")
 
 
 def _windowed(vit: nn.Module, arguments: dict) -> VisionTransformerSAM:
     try:
         return to_windowed(vit, **arguments)
     except TypeError as error:
-        raise ValueError(f"an anchor's 'windowed' cannot have {arguments}: {error}") from error
+        raise UserError(f"an anchor's 'windowed' cannot have {arguments}: {error}") from error
 
 
 def check_compatible(anchors: list[Anchor]) -> None:
@@ -284,7 +285,7 @@ def check_compatible(anchors: list[Anchor]) -> None:
     for index, anchor in enumerate(anchors):
         for name, value in properties.items():
             if value(anchor) != value(first):
-                raise ValueError(
+                raise UserError(
                     f'anchors 0 and {index} cannot be stitched, they differ in {name}: {value(first)} and '
                     f'{value(anchor)}; choose models of one timm family'
                 )
@@ -292,15 +293,15 @@ def check_compatible(anchors: list[Anchor]) -> None:
 
 def _check_is_plain(vit: nn.Module) -> None:
     if type(vit.patch_embed) is not PatchEmbed:
-        raise ValueError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
+        raise UserError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
     if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
-        raise ValueError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+        raise UserError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
 
 
 def _pad_to_patches(images: Tensor, patch_size: Grid) -> Tensor:
     height, width = images.shape[-2:]
     if height < patch_size[0] or width < patch_size[1]:
-        raise ValueError(
+        raise UserError(
             f'image of {height}x{width} is smaller than a patch of {patch_size[0]}x{patch_size[1]}: resize or pad it'
         )
     bottom, right = -height % patch_size[0], -width % patch_size[1]

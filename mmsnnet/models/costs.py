@@ -9,6 +9,7 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
+from mmsnnet.errors import UserError
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import StitchedViT
@@ -81,7 +82,7 @@ def find_backbone(model: nn.Module) -> StitchedViT:
     """
     found = [module for module in model.modules() if isinstance(module, StitchedViT)]
     if len(found) != 1:
-        raise ValueError(f'{type(model).__name__} holds {len(found)} StitchedViT backbones, expected exactly one')
+        raise UserError(f'{type(model).__name__} holds {len(found)} StitchedViT backbones, expected exactly one')
     return found[0]
 
 

@@ -6,6 +6,7 @@ import torch
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor
 
+from mmsnnet.errors import UserError
 from mmsnnet.models.stitched_vit import StitchedViT
 
 
@@ -84,7 +85,7 @@ class _PairMoments:
             for moments in (small, large, cross):
                 all_reduce(moments)
             if small[-1, -1] == 0:
-                raise ValueError('the least-squares start needs training images, got none')
+                raise UserError('the least-squares start needs training images, got none')
             for direction, source, target, product in (('up', small, large, cross), ('down', large, small, cross.T)):
                 layers = getattr(self.backbone, direction)[self.index]
                 if str(k) in layers:

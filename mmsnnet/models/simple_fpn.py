@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from mmsnnet.errors import UserError
 from mmsnnet.registry import MODELS, register
 
 LN_EPS = 1e-6
@@ -54,7 +55,7 @@ class SimpleFPN(BaseModule):
             nn.MaxPool2d(2),
         ]  # fmt: skip
         if num_outs < len(scalings):
-            raise ValueError(f'SimpleFPN makes {len(scalings)} levels or more, got num_outs={num_outs}')
+            raise UserError(f'SimpleFPN makes {len(scalings)} levels or more, got num_outs={num_outs}')
         self.num_outs = num_outs
         self.scalings = nn.ModuleList(scalings)
         self.convs = nn.ModuleList(
@@ -89,7 +90,7 @@ def _convs(in_channels: int, out_channels: int) -> nn.Sequential:
 
 def _check_single(values: Sequence, what: str) -> None:
     if len(values) != 1:
-        raise ValueError(
+        raise UserError(
             f'SimpleFPN makes a pyramid from one map, but {what} are {len(values)}: '
             'give the backbone a single out index, such as its default out_indices=(-1,)'
         )

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Anchor, Grid, check_compatible, create_anchor
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.stitching_layer import StitchingLayer
@@ -51,7 +52,7 @@ class PlainViTBackbone(BaseModule):
         super().__init__(init_cfg)
         for anchor in anchors:
             if 'model' not in anchor:
-                raise ValueError(f"anchor {dict(anchor)} has no 'model': give the name of a timm model")
+                raise UserError(f"anchor {dict(anchor)} has no 'model': give the name of a timm model")
         self.norm_eval = norm_eval
         self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
         self._timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
@@ -143,12 +144,12 @@ class StitchedViT(PlainViTBackbone):
         init_cfg: dict | None = None,
     ) -> None:
         if len(anchors) < 2:
-            raise ValueError(
+            raise UserError(
                 f'StitchedViT needs two or more anchors, from small to large, got {len(anchors)}; '
                 'for a single ViT use AnchorViT'
             )
         if lora_rank < 0:
-            raise ValueError(f'lora_rank must be 0 (train the full matrix) or more, got {lora_rank}')
+            raise UserError(f'lora_rank must be 0 (train the full matrix) or more, got {lora_rank}')
         super().__init__(anchors, with_cp, norm_eval, init_cfg)
         check_compatible(list(self.anchors))
         self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
@@ -202,7 +203,7 @@ class StitchedViT(PlainViTBackbone):
             ValueError: no records to choose by, or none within the budget; the nearest one is named.
         """
         if self._budgets is None:
-            raise ValueError('no records to choose by: call use(read_records("stitches.json")) first')
+            raise UserError('no records to choose by: call use(read_records("stitches.json")) first')
         return self.set_route(self._budgets.best(**budgets).id)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -272,10 +273,10 @@ def check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]
         ValueError: none given, or one beyond the depth.
     """
     if not out_indices:
-        raise ValueError(f'out_indices is empty: give one or more blocks from 0 to {depth - 1}')
+        raise UserError(f'out_indices is empty: give one or more blocks from 0 to {depth - 1}')
     for index in out_indices:
         if not -depth <= index < depth:
-            raise ValueError(
+            raise UserError(
                 f'out index {index} is beyond the largest anchor, whose {depth} blocks are 0..{depth - 1}: '
                 f'got out_indices={tuple(out_indices)}'
             )
@@ -285,5 +286,5 @@ def check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]
 def _check_anchor_indices(indices: Sequence[int], count: int) -> tuple[int, ...]:
     for index in indices:
         if not 0 <= index < count:
-            raise ValueError(f'frozen_anchors has {index}, but the anchors are 0..{count - 1}')
+            raise UserError(f'frozen_anchors has {index}, but the anchors are 0..{count - 1}')
     return tuple(indices)

@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
+from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Anchor, create_anchor
 
 
@@ -26,11 +27,11 @@ def init_anchor(anchor: Anchor, timm_args: dict, init_cfg: dict) -> None:
     init_cfg = dict(init_cfg)
     kind = init_cfg.pop('type', None)
     if kind not in loaders:
-        raise ValueError(f"an anchor's init_cfg must be of type {' or '.join(map(repr, loaders))}, got {kind!r}")
+        raise UserError(f"an anchor's init_cfg must be of type {' or '.join(map(repr, loaders))}, got {kind!r}")
     try:
         loaders[kind](anchor, timm_args, **init_cfg)
     except TypeError as error:
-        raise ValueError(f"an anchor's init_cfg of type {kind!r} cannot have {init_cfg}: {error}") from error
+        raise UserError(f"an anchor's init_cfg of type {kind!r} cannot have {init_cfg}: {error}") from error
 
 
 def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None:
@@ -49,7 +50,7 @@ def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: s
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     problem = find_mismatch(anchor.state_dict(), weights)
     if problem:
-        raise ValueError(f'{checkpoint} (keys {prefix!r}...) does not fit anchor {timm_args["model"]!r}: {problem}')
+        raise UserError(f'{checkpoint} (keys {prefix!r}...) does not fit anchor {timm_args["model"]!r}: {problem}')
     anchor.load_state_dict(weights)
 
 

@@ -9,6 +9,8 @@ from timm.models.vision_transformer_sam import Block as WindowedBlock
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
+from mmsnnet.errors import UserError
+
 _BLOCK_PARTS = ('norm1', 'ls1', 'drop_path1', 'norm2', 'mlp', 'ls2', 'drop_path2')
 _ATTENTION_PARTS = ('qkv', 'q_norm', 'k_norm', 'attn_drop', 'proj', 'proj_drop')
 
@@ -68,26 +70,26 @@ def _check_global_blocks(indexes: Sequence[int], depth: int) -> None:
     """Raise a ``ValueError`` where a block does not exist."""
     for index in indexes:
         if not 0 <= index < depth:
-            raise ValueError(f'global_attn_indexes has {index}, but the blocks are 0..{depth - 1}')
+            raise UserError(f'global_attn_indexes has {index}, but the blocks are 0..{depth - 1}')
 
 
 def _check_is_plain(vit: nn.Module) -> None:
     """Raise a ``ValueError`` where a model is none whose attention can be given windows."""
     if type(vit) is not VisionTransformer:
-        raise ValueError(f"only timm's VisionTransformer can be given windows, got {type(vit).__name__}")
+        raise UserError(f"only timm's VisionTransformer can be given windows, got {type(vit).__name__}")
     if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
-        raise ValueError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+        raise UserError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
     for block in vit.blocks:
         attention = getattr(block, 'attn', None)
         if type(block) is not Block or type(attention) is not Attention:
-            raise ValueError(
+            raise UserError(
                 f"only timm's plain blocks can be given windows, got {type(block).__name__} with "
                 f'{type(attention).__name__}'
             )
         if getattr(attention, 'gate', None) is not None or not isinstance(attention.norm, nn.Identity):
-            raise ValueError('attention with a gate or a norm of its output cannot be given windows')
+            raise UserError('attention with a gate or a norm of its output cannot be given windows')
         if attention.attn_dim != attention.qkv.in_features:
-            raise ValueError(
+            raise UserError(
                 f'attention of width {attention.attn_dim} in a model of width {attention.qkv.in_features} cannot be '
                 'given windows'
             )

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from math import isnan, log
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching.records import COSTS, Record, front_records, main_metric
 
 
@@ -44,7 +45,7 @@ def select(
         enough = [record for record in fitting if record.metrics[metric] >= min_metric]
         best = min(enough, key=lambda record: (getattr(record, cost), -record.metrics[metric]), default=None)
     if best is None:
-        raise ValueError(_nearest(scored, metric, min_metric, budgets))
+        raise UserError(_nearest(scored, metric, min_metric, budgets))
     return best
 
 
@@ -115,11 +116,11 @@ class BudgetController:
         overhead_ms: float = 0.0,
     ) -> None:
         if target_ms <= 0:
-            raise ValueError(f'target_ms must be above 0, got {target_ms}')
+            raise UserError(f'target_ms must be above 0, got {target_ms}')
         if overhead_ms < 0:
-            raise ValueError(f'overhead_ms must be 0 or more, got {overhead_ms}')
+            raise UserError(f'overhead_ms must be 0 or more, got {overhead_ms}')
         if not 0 <= headroom < 1:
-            raise ValueError(f'headroom is a share from 0 to below 1, got {headroom}')
+            raise UserError(f'headroom is a share from 0 to below 1, got {headroom}')
         metric = metric or main_metric(records)
         _check(records, metric, None, {'latency_ms': target_ms})
         self.front = front_records(records, metric, 'latency_ms')
@@ -137,7 +138,7 @@ class BudgetController:
             ValueError: a time that is not above 0.
         """
         if not frame_ms > 0:
-            raise ValueError(f'frame_ms must be above 0, got {frame_ms}')
+            raise UserError(f'frame_ms must be above 0, got {frame_ms}')
         self._slowness.append(log(frame_ms / self._expected_ms(self.record)))
         if frame_ms > self.target_ms:
             self._move(self._best(self._slowness[-1], self.target_ms))
@@ -165,20 +166,20 @@ class BudgetController:
 
 def _check(records: Sequence[Record], metric: str | None, min_metric: float | None, budgets: dict[str, float]) -> None:
     if not records:
-        raise ValueError('no records to select from')
+        raise UserError('no records to select from')
     if not budgets and min_metric is None:
-        raise ValueError(f'give a budget ({", ".join(COSTS)}) or min_metric')
+        raise UserError(f'give a budget ({", ".join(COSTS)}) or min_metric')
     for cost in budgets:
         if cost not in COSTS:
-            raise ValueError(f'unknown budget {cost!r}: choose from {", ".join(COSTS)}')
+            raise UserError(f'unknown budget {cost!r}: choose from {", ".join(COSTS)}')
     if metric is None:
-        raise ValueError('these records have no metric: write them with tools/benchmark.py or tools/test.py')
+        raise UserError('these records have no metric: write them with tools/benchmark.py or tools/test.py')
     for record in records:
         if metric not in record.metrics:
-            raise ValueError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
+            raise UserError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
         for cost in budgets:
             if getattr(record, cost) is None:
-                raise ValueError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
+                raise UserError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
 
 
 def _nearest(records: Sequence[Record], metric: str, min_metric: float | None, budgets: dict[str, float]) -> str:

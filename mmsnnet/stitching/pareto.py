@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from mmsnnet.errors import UserError
+
 
 def pareto_front(costs: Sequence[float], metrics: Sequence[float]) -> list[int]:
     """Indices on the front by rising cost: each costs more than the one before and scores strictly higher.
@@ -33,7 +35,7 @@ def hypervolume(
         ValueError: the range is empty.
     """
     if not min_cost < max_cost:
-        raise ValueError(f'max_cost must be above min_cost={min_cost}, got {max_cost}')
+        raise UserError(f'max_cost must be above min_cost={min_cost}, got {max_cost}')
     steps = [(costs[index], metrics[index]) for index in pareto_front(costs, metrics)]
     area, best, position = 0.0, min_metric, min_cost
     for cost, metric in [*steps, (max_cost, best)]:

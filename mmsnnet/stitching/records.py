@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching.cost import Cost
 from mmsnnet.stitching.pareto import pareto_front
 from mmsnnet.stitching.space import Route
@@ -70,9 +71,9 @@ def front_records(records: Sequence[Record], metric: str, cost: str = 'gflops') 
     """
     for record in records:
         if getattr(record, cost) is None:
-            raise ValueError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
+            raise UserError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
         if metric not in record.metrics:
-            raise ValueError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
+            raise UserError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
     front = pareto_front([getattr(record, cost) for record in records], [record.metrics[metric] for record in records])
     return [records[index] for index in front]
 
@@ -101,7 +102,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     try:
         records = [Record(**row) for row in json.loads(path.read_text())]
     except (TypeError, ValueError) as error:
-        raise ValueError(f'{path} is no list of records: {error}') from error
+        raise UserError(f'{path} is no list of records: {error}') from error
     for record in records:
         record.metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
     return records

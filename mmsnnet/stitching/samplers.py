@@ -4,6 +4,7 @@ samplers that ask for them: every rank draws the same route, and a resumed run g
 from collections.abc import Sequence
 from random import Random
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching.records import COSTS, Record
 
 
@@ -41,7 +42,7 @@ class ResourceConstrainedSampler(UniformSampler):
     def __init__(self, gflops: Sequence[float], step_gflops: float = 10, seed: int = 0) -> None:
         super().__init__(gflops, seed)
         if not step_gflops > 0:
-            raise ValueError(f'step_gflops must be positive, got {step_gflops}')
+            raise UserError(f'step_gflops must be positive, got {step_gflops}')
         self.groups = group_by_cost(gflops, step_gflops)
 
 
@@ -71,13 +72,13 @@ class CostIntervalSampler(UniformSampler):
     ) -> None:
         super().__init__(gflops, seed)
         if cost not in COSTS:
-            raise ValueError(f'no cost {cost!r}: give one of {", ".join(COSTS)}')
+            raise UserError(f'no cost {cost!r}: give one of {", ".join(COSTS)}')
         if num_intervals < 1:
-            raise ValueError(f'num_intervals must be 1 or more, got {num_intervals}')
+            raise UserError(f'num_intervals must be 1 or more, got {num_intervals}')
         costs = {record.id: getattr(record, cost) for record in records}
         missing = [id_ for id_ in range(len(gflops)) if costs.get(id_) is None]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f'no {cost} of {len(missing)} of {len(gflops)} stitches, the first has id {missing[0]}: the records '
                 'need one of every stitch, as tools/benchmark.py --routes all --latency writes them'
             )
@@ -116,7 +117,7 @@ class LossSampler(UniformSampler):
     def __init__(self, gflops: Sequence[float], sharpness: float = 2.0, momentum: float = 0.9, seed: int = 0) -> None:
         super().__init__(gflops, seed)
         if sharpness < 0 or not 0 <= momentum < 1:
-            raise ValueError(
+            raise UserError(
                 f'sharpness must be 0 or more and momentum from 0 to below 1, got {sharpness} and {momentum}'
             )
         self.sharpness = sharpness

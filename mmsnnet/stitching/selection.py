@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching.records import Record, front_records, main_metric, read_records
 from mmsnnet.stitching.space import Route, StitchSpace
 
@@ -34,14 +35,14 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
         if word == 'front':
             return _front(space, argument)
         if word.isalpha():
-            raise ValueError(
+            raise UserError(
                 f"unknown selection {routes!r}: give 'all', 'anchors', a number of routes, 'budget:LO-HI', "
                 "'front:FILE', or ids and names"
             )
         routes = [routes]
     selected = list(dict.fromkeys(space.find(route) for route in routes))
     if not selected:
-        raise ValueError("no routes selected: give 'all', 'anchors', a number of routes, or a list of ids or names")
+        raise UserError("no routes selected: give 'all', 'anchors', a number of routes, or a list of ids or names")
     return selected
 
 
@@ -50,11 +51,11 @@ def _within(space: StitchSpace, limits: str, gflops: Sequence[float]) -> list[Ro
     number = r'(\d+(?:\.\d*)?)'
     match = re.fullmatch(f'{number}-{number}', limits)
     if not match:
-        raise ValueError(f"a budget is two GFLOPs, 'budget:LO-HI' such as 'budget:50-120', got {limits!r}")
+        raise UserError(f"a budget is two GFLOPs, 'budget:LO-HI' such as 'budget:50-120', got {limits!r}")
     low, high = map(float, match.groups())
     selected = [route for route in space if low <= gflops[route.id] <= high]
     if not selected:
-        raise ValueError(
+        raise UserError(
             f'no stitch costs {low:g} to {high:g} GFLOPs: this space has {min(gflops):.4g} to {max(gflops):.4g}'
         )
     return selected
@@ -65,7 +66,7 @@ def _front(space: StitchSpace, path: str) -> list[Route]:
     records = read_records(path)
     metric = main_metric(records)
     if metric is None:
-        raise ValueError(f'{path} has no metrics, and so no front: it should come from tools/benchmark.py or test.py')
+        raise UserError(f'{path} has no metrics, and so no front: it should come from tools/benchmark.py or test.py')
     return [route_of(space, record) for record in front_records(records, metric)]
 
 
@@ -76,14 +77,14 @@ def route_of(space: StitchSpace, record: Record) -> Route:
         ValueError: the record is of another space.
     """
     if record.id >= len(space) or space[record.id].name != record.name:
-        raise ValueError(f'record {record.id} {record.name!r} is not of this space: {space!r}')
+        raise UserError(f'record {record.id} {record.name!r} is not of this space: {space!r}')
     return space[record.id]
 
 
 def _spread(space: StitchSpace, count: int, gflops: Sequence[float]) -> list[Route]:
     """``count`` routes whose costs are nearest to evenly spaced ones, cheapest and dearest included."""
     if not 1 <= count <= len(space):
-        raise ValueError(f'cannot select {count} routes: this space has {len(space)}; give a number from 1 to that')
+        raise UserError(f'cannot select {count} routes: this space has {len(space)}; give a number from 1 to that')
     low, high = min(gflops), max(gflops)
     left = set(range(len(space)))
     selected = []

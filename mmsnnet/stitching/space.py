@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
+from mmsnnet.errors import UserError
+
 KINDS = ('anchor', 'SL', 'LS', 'LSL', 'SLS')
 
 
@@ -53,11 +55,11 @@ class StitchSpace(Sequence[Route]):
     def __init__(self, depths: Sequence[int], two_way: bool = True) -> None:
         depths = tuple(depths)
         if len(depths) < 2:
-            raise ValueError(f'a stitch space needs two or more anchors, got depths {depths}')
+            raise UserError(f'a stitch space needs two or more anchors, got depths {depths}')
         if min(depths) < 1:
-            raise ValueError(f'every anchor needs one block or more, got depths {depths}')
+            raise UserError(f'every anchor needs one block or more, got depths {depths}')
         if any(first > second for first, second in pairwise(depths)):
-            raise ValueError(f'anchors go from small to large, their depths must not decrease: got {depths}')
+            raise UserError(f'anchors go from small to large, their depths must not decrease: got {depths}')
         self.depths = depths
         self.is_two_way = two_way
         self.boundaries = tuple(boundaries(*pair) for pair in pairwise(depths))
@@ -97,14 +99,14 @@ class StitchSpace(Sequence[Route]):
         """
         if isinstance(route, Route):
             if self._by_name.get(route.name) != route:
-                raise ValueError(f'route {route.name!r} (id {route.id}) is not of this space: {self!r}')
+                raise UserError(f'route {route.name!r} (id {route.id}) is not of this space: {self!r}')
             return route
         if isinstance(route, str):
             if route in self._by_name:
                 return self._by_name[route]
             if not route.isdecimal():
                 (similar,) = get_close_matches(route, self._by_name, n=1, cutoff=0)
-                raise ValueError(
+                raise UserError(
                     f'unknown route {route!r}: this space has {len(self)} routes, ids 0..{len(self) - 1}, which '
                     f'tools/flops.py lists; did you mean {similar!r}?'
                 )
@@ -112,9 +114,9 @@ class StitchSpace(Sequence[Route]):
         try:
             id_ = operator.index(route)
         except TypeError:
-            raise ValueError(f'a route is an id, a name or a Route, got {route!r}') from None
+            raise UserError(f'a route is an id, a name or a Route, got {route!r}') from None
         if not 0 <= id_ < len(self):
-            raise ValueError(f'unknown route id {route}: this space has ids 0..{len(self) - 1}')
+            raise UserError(f'unknown route id {route}: this space has ids 0..{len(self) - 1}')
         return self[id_]
 
     def _name(self, spans: Sequence[Span]) -> str:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from mmsnnet.compat import checkpoints, install
 from mmsnnet.compat.checkpoints import from_plain, to_plain
+from mmsnnet.errors import UserError
 
 install()
 
@@ -255,7 +256,7 @@ def test_an_old_checkpoint_teaches_and_loads_when_trusted(tmp_path, monkeypatch)
     model = nn.Linear(2, 2)
     history = {'log_scalars': {'loss': HistoryBuffer([1.0], [1])}}
     torch.save({'state_dict': model.state_dict(), 'message_hub': history}, file)
-    with pytest.raises(RuntimeError, match=r'old\.pth .*pickled Python objects.*TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1'):
+    with pytest.raises(UserError, match=r'old\.pth .*pickled Python objects.*TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1'):
         load_checkpoint(model, str(file))
 
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmsnnet.engine import StitchSamplingHook
+from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.stitching import Record, ResourceConstrainedSampler, StitchSpace, write_records
 
@@ -162,7 +163,7 @@ def saved(tmp_path: Path, iteration: int) -> dict:
 def test_stops_at_a_loss_that_is_not_finite_before_it_reaches_the_weights(make_config, tmp_path, monkeypatch):
     runners = []
     monkeypatch.setattr(SpoiledLoss, 'before_run', lambda self, runner: runners.append(runner))
-    with pytest.raises(RuntimeError, match=r'not finite at iteration 3, stitch [sl]\[.*clip_grad'):
+    with pytest.raises(UserError, match=r'not finite at iteration 3, stitch [sl]\[.*clip_grad'):
         train_spoiled(make_config(), 3)
     for key, value in saved(tmp_path, 2).items():
         assert torch.equal(runners[0].model.state_dict()[key], value), key
@@ -193,7 +194,7 @@ def test_does_not_go_on_with_running_statistics_that_are_not_finite(make_config)
     cfg.custom_hooks[0].sampler = dict(type='SandwichSampler')
     runner = Runner.from_cfg(cfg)
     runner.register_hook(SpoiledWeights())
-    with pytest.raises(RuntimeError, match=r'neither is decode_head\.convs\.0\.bn\.running_mean any more'):
+    with pytest.raises(UserError, match=r'neither is decode_head\.convs\.0\.bn\.running_mean any more'):
         runner.train()
 
 

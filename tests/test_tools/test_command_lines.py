@@ -12,6 +12,7 @@ import pytest
 import torch
 from toy_job import assert_one_line
 
+from mmsnnet.engine import StitchTestLoop
 from mmsnnet.stitching import read_records
 
 ROOT = Path(__file__).parents[2]
@@ -232,3 +233,13 @@ def test_mim_trains_tests_and_runs(package, job, iterations, request, tmp_path):
         assert len(json.loads((tmp_path / 'flops.json').read_text())) == 4
         mim('run', package, 'benchmark', config, checkpoint, '--out', tmp_path / 'benchmark')
         assert (tmp_path / 'benchmark' / 'report.html').exists()
+
+
+@pytest.mark.parametrize('error', [ValueError('zip() argument 2 is shorter'), RuntimeError('mat1 and mat2 shapes')])
+def test_our_own_bugs_show_their_traceback(monkeypatch, trained, run_tool, error):
+    def fail(*_) -> None:
+        raise error
+
+    monkeypatch.setattr(StitchTestLoop, '_measure_costs', fail)
+    with pytest.raises(type(error)):
+        run_tool('test', *trained)

@@ -13,6 +13,8 @@ from pathlib import Path
 from mmengine.config import Config
 from tqdm import tqdm
 
+from mmsnnet.errors import UserError
+
 # Tenths of the iterations after which followed routes are evaluated.
 STOPS = (1, 2, 4, 7)
 
@@ -78,7 +80,7 @@ def run(log: Path, num_threads: int, *words: str | Path) -> None:
         command = [sys.executable, *map(str, words)]
         done = subprocess.run(command, check=False, stdout=output, stderr=subprocess.STDOUT, env=environment)
     if done.returncode:
-        raise RuntimeError(f'{words[0]} ended with status {done.returncode}; see the end of {log}')
+        raise UserError(f'{words[0]} ended with status {done.returncode}; see the end of {log}')
 
 
 def run_all(jobs: Sequence[Job], num_at_once: int) -> None:

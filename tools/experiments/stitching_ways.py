@@ -21,6 +21,7 @@ from mmengine.config import Config
 from reports import page, plot_curves, plot_fronts, save_plot, summary
 
 from mmsnnet.cli import command
+from mmsnnet.errors import UserError
 from mmsnnet.registry import ROUTE_SAMPLERS
 from mmsnnet.stitching import main_metric, read_records
 
@@ -30,7 +31,7 @@ ANCHORS = {
     'large': CONFIGS / 'anchor-l12_setr-naive_b8-1k_camvid-240x320.py',
 }
 STITCHED = CONFIGS / 'stitched-s6-l12_setr-naive_b8-1k_camvid-240x320.py'
-# What lets three seeds finish in two hours on two cores: a narrower large anchor, and half the batch.
+# What lets three seeds finish in an evening on two cores: a narrower large anchor, and half the batch.
 LARGE_WIDTH = 128
 SIZES = {
     'small': {},
@@ -136,7 +137,8 @@ def trained_gflops(job: Job) -> float:
 
 def explained_variance(log: Path) -> dict[str, tuple[float, str]]:
     """Stitching layer -> share of the features' variance that least squares explains, and the route to see it by."""
-    (line,) = (line for line in log.read_text().splitlines() if 'that stitching layers explain' in line)
+    # The last: a job that was interrupted and run again has logged it before.
+    *_, line = (line for line in log.read_text().splitlines() if 'that stitching layers explain' in line)
     shares = re.findall(r'(\w+\.\d+\.\d+) ([\d.-]+)%', line)
     return {layer: (float(percent) / 100, single_switch(layer)) for layer, percent in shares}
 
@@ -220,7 +222,7 @@ def main() -> None:
     parser.add_argument('--jobs', type=int, default=1, help='trainings at once, which share the cores (1)')
     args = parser.parse_args()
     if args.iterations <= WARM_UP or args.iterations % 10:
-        raise ValueError(
+        raise UserError(
             f'--iterations must be above {WARM_UP}, the warm-up, and a multiple of 10, got {args.iterations}'
         )
     args.out /= f'{args.iterations}-iterations'
