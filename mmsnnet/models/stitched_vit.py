@@ -1,6 +1,7 @@
 """``StitchedViT``: one backbone that holds every route between its anchors."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from mmengine.model import BaseModule
@@ -13,6 +14,7 @@ from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.stitching_layer import StitchingLayer
 from mmsnnet.models.weights import init_anchor
 from mmsnnet.registry import MODELS, register
+from mmsnnet.settings import check_int, check_list
 from mmsnnet.stitching import (
     BudgetTable,
     Layer,
@@ -51,8 +53,8 @@ class PlainViTBackbone(BaseModule):
     def __init__(self, anchors: Sequence[dict], with_cp: bool, norm_eval: bool, init_cfg: dict | None) -> None:
         super().__init__(init_cfg)
         for anchor in anchors:
-            if 'model' not in anchor:
-                raise UserError(f"anchor {dict(anchor)} has no 'model': give the name of a timm model")
+            if not isinstance(anchor, Mapping) or 'model' not in anchor:
+                raise UserError(f"an anchor must be a dict with the name of a timm model as 'model', got {anchor!r}")
         self.norm_eval = norm_eval
         self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
         self._timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
@@ -143,13 +145,13 @@ class StitchedViT(PlainViTBackbone):
         compile_blocks: bool | Mapping = False,
         init_cfg: dict | None = None,
     ) -> None:
+        anchors = check_list('anchors', anchors, "[dict(model='deit3_small_patch16_224'), dict(model=...)]")
         if len(anchors) < 2:
             raise UserError(
                 f'StitchedViT needs two or more anchors, from small to large, got {len(anchors)}; '
                 'for a single ViT use AnchorViT'
             )
-        if lora_rank < 0:
-            raise UserError(f'lora_rank must be 0 (train the full matrix) or more, got {lora_rank}')
+        lora_rank = check_int('lora_rank', lora_rank, 0, meaning='0 trains the full matrix')
         super().__init__(anchors, with_cp, norm_eval, init_cfg)
         check_compatible(list(self.anchors))
         self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
@@ -257,34 +259,30 @@ class AnchorViT(PlainViTBackbone):
         """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up."""
         anchor: Anchor = self.anchors[0]
         tokens, grid = anchor.embed(images)
-        levels: dict[int, Tensor] = {}
-        start = 0
-        for index in sorted(set(self.out_indices)):
+        levels, start = [], 0
+        for index in self.out_indices:
             tokens = anchor.run(tokens, start, index + 1, grid)
-            levels[index] = anchor.to_map(tokens, grid)
+            levels.append(anchor.to_map(tokens, grid))
             start = index + 1
-        return tuple(levels[index] for index in self.out_indices)
+        return tuple(levels)
 
 
 def check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:
     """Out indices with negative ones counted from the end.
 
     Raises:
-        ValueError: none given, or one beyond the depth.
+        UserError: none given, one beyond the depth, or an order that does not rise.
     """
-    if not out_indices:
-        raise UserError(f'out_indices is empty: give one or more blocks from 0 to {depth - 1}')
-    for index in out_indices:
-        if not -depth <= index < depth:
-            raise UserError(
-                f'out index {index} is beyond the largest anchor, whose {depth} blocks are 0..{depth - 1}: '
-                f'got out_indices={tuple(out_indices)}'
-            )
-    return tuple(index % depth for index in out_indices)
+    indices = check_list('out_indices', out_indices, f'[{depth - 1}]')
+    blocks = f'blocks of the largest anchor, 0 to {depth - 1}'
+    if not indices:
+        raise UserError(f'out_indices is empty: give one or more {blocks}')
+    blocks_of = [check_int('an out index', index, -depth, depth - 1, blocks) % depth for index in indices]
+    if any(first >= second for first, second in pairwise(blocks_of)):
+        raise UserError(f'out_indices must rise, as the levels do that leave the backbone, got {out_indices}')
+    return tuple(blocks_of)
 
 
 def _check_anchor_indices(indices: Sequence[int], count: int) -> tuple[int, ...]:
-    for index in indices:
-        if not 0 <= index < count:
-            raise UserError(f'frozen_anchors has {index}, but the anchors are 0..{count - 1}')
-    return tuple(indices)
+    listed = check_list('frozen_anchors', indices, '[0]')
+    return tuple(check_int('an index in frozen_anchors', index, 0, count - 1) for index in listed)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from random import Random
 
 from mmsnnet.errors import UserError
+from mmsnnet.settings import check_int, check_number, check_word
 from mmsnnet.stitching.records import COSTS, Record
 
 
@@ -41,9 +42,7 @@ class ResourceConstrainedSampler(UniformSampler):
 
     def __init__(self, gflops: Sequence[float], step_gflops: float = 10, seed: int = 0) -> None:
         super().__init__(gflops, seed)
-        if not step_gflops > 0:
-            raise UserError(f'step_gflops must be positive, got {step_gflops}')
-        self.groups = group_by_cost(gflops, step_gflops)
+        self.groups = group_by_cost(gflops, check_number('step_gflops', step_gflops, above=0))
 
 
 class CostIntervalSampler(UniformSampler):
@@ -71,10 +70,8 @@ class CostIntervalSampler(UniformSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(gflops, seed)
-        if cost not in COSTS:
-            raise UserError(f'no cost {cost!r}: give one of {", ".join(COSTS)}')
-        if num_intervals < 1:
-            raise UserError(f'num_intervals must be 1 or more, got {num_intervals}')
+        check_word('cost', cost, COSTS)
+        check_int('num_intervals', num_intervals, 1)
         costs = {record.id: getattr(record, cost) for record in records}
         missing = [id_ for id_ in range(len(gflops)) if costs.get(id_) is None]
         if missing:
@@ -116,10 +113,9 @@ class LossSampler(UniformSampler):
 
     def __init__(self, gflops: Sequence[float], sharpness: float = 2.0, momentum: float = 0.9, seed: int = 0) -> None:
         super().__init__(gflops, seed)
-        if sharpness < 0 or not 0 <= momentum < 1:
-            raise UserError(
-                f'sharpness must be 0 or more and momentum from 0 to below 1, got {sharpness} and {momentum}'
-            )
+        check_number('sharpness', sharpness, low=0)
+        if check_number('momentum', momentum, low=0) >= 1:
+            raise UserError(f'momentum must be below 1, got {momentum}')
         self.sharpness = sharpness
         self.momentum = momentum
         self.losses: list[float | None] = [None] * len(gflops)

@@ -4,10 +4,13 @@ import re
 from collections.abc import Sequence
 
 from mmsnnet.errors import UserError
+from mmsnnet.settings import check_int
 from mmsnnet.stitching.records import Record, front_records, main_metric, read_records
 from mmsnnet.stitching.space import Route, StitchSpace
 
 RouteSelection = str | int | Sequence[int | str]
+
+SELECTIONS = "'all', 'anchors', a number of routes, 'budget:LO-HI', 'front:FILE', or a list of ids and names"
 
 
 def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[float]) -> list[Route]:
@@ -27,7 +30,7 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
     if routes == 'anchors':
         return [route for route in space if route.kind == 'anchor']
     if isinstance(routes, int):
-        return _spread(space, routes, gflops)
+        return _spread(space, check_int('a number of routes', routes, 1, len(space)), gflops)
     if isinstance(routes, str):
         word, _, argument = routes.partition(':')
         if word == 'budget':
@@ -35,14 +38,13 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
         if word == 'front':
             return _front(space, argument)
         if word.isalpha():
-            raise UserError(
-                f"unknown selection {routes!r}: give 'all', 'anchors', a number of routes, 'budget:LO-HI', "
-                "'front:FILE', or ids and names"
-            )
+            raise UserError(f'routes must be {SELECTIONS}, got {routes!r}')
         routes = [routes]
+    if not isinstance(routes, Sequence):
+        raise UserError(f'routes must be {SELECTIONS}, got {routes!r}')
     selected = list(dict.fromkeys(space.find(route) for route in routes))
     if not selected:
-        raise UserError("no routes selected: give 'all', 'anchors', a number of routes, or a list of ids or names")
+        raise UserError(f'no routes selected: routes must be {SELECTIONS}, got {routes!r}')
     return selected
 
 
@@ -83,8 +85,6 @@ def route_of(space: StitchSpace, record: Record) -> Route:
 
 def _spread(space: StitchSpace, count: int, gflops: Sequence[float]) -> list[Route]:
     """``count`` routes whose costs are nearest to evenly spaced ones, cheapest and dearest included."""
-    if not 1 <= count <= len(space):
-        raise UserError(f'cannot select {count} routes: this space has {len(space)}; give a number from 1 to that')
     low, high = min(gflops), max(gflops)
     left = set(range(len(space)))
     selected = []

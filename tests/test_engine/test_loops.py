@@ -166,7 +166,7 @@ def test_route_is_restored_also_after_an_error(make_config, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('routes', 'message'), [('s[0:9]', 'unknown route'), ([99], 'ids 0..3'), (9, 'cannot select 9')]
+    ('routes', 'message'), [('s[0:9]', 'unknown route'), ([99], 'ids 0..3'), (9, 'from 1 to 4, got 9')]
 )
 def test_unknown_routes_stop_a_run_before_it_trains(make_config, routes, message):
     cfg = make_config(**{'val_cfg.routes': routes})

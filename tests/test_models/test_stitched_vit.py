@@ -24,6 +24,7 @@ from toys import (
     toy_vit,
 )
 
+from mmsnnet.errors import UserError
 from mmsnnet.models import AnchorViT, StitchedViT
 from mmsnnet.registry import MODELS
 from mmsnnet.stitching import Layer, Record, StitchSpace
@@ -81,10 +82,10 @@ def test_a_stitch_equals_its_blocks_one_by_one(family):
 @torch.no_grad()
 @pytest.mark.parametrize('family', FAMILIES)
 def test_anchor_vit_equals_timm(family):
-    backbone = randomise(AnchorViT(toy_anchor(family, depth=4, width=32), out_indices=(3, 0, 2, -1))).eval()
+    backbone = randomise(AnchorViT(toy_anchor(family, depth=4, width=32), out_indices=(0, 2, -1))).eval()
     images = native_images(family)
     first, third, last = timm_features(family, backbone.anchors[0], images, [0, 2, 3])
-    for ours, theirs in zip(backbone(images), (last, first, third, last), strict=True):
+    for ours, theirs in zip(backbone(images), (first, third, last), strict=True):
         assert_close(ours, theirs)
     assert backbone.out_channels == 32
 
@@ -116,13 +117,6 @@ def test_every_route_emits_maps_of_one_shape(depths, out_indices, two_way):
 def test_all_routes_differ():
     outputs = outputs_of_all(toy_backbone(depths=(3, 6), out_indices=(5,)), toy_images())
     assert len({output.sum().item() for (output,) in outputs.values()}) == len(outputs) == 8
-
-
-def test_levels_are_in_the_order_of_out_indices():
-    forth, back = toy_backbone(out_indices=(1, 3)), toy_backbone(out_indices=(3, 1))
-    for name, outputs in outputs_of_all(forth, toy_images()).items():
-        back.set_route(name)
-        assert all(torch.equal(*pair) for pair in zip(outputs, reversed(back(toy_images())), strict=True))
 
 
 def test_negative_out_indices_count_from_the_end():
@@ -236,15 +230,24 @@ def test_layers_of_three_anchors():
         ({'anchors': toy_anchors()[:1]}, 'two or more anchors.*got 1.*AnchorViT'),
         ({'anchors': toy_anchors(depths=(4, 2))}, r'must not decrease: got \(4, 2\)'),
         ({'anchors': [toy_anchor('deit3'), toy_anchor('beit')]}, 'class: VisionTransformer and Beit'),
-        ({'out_indices': (1, 4)}, r'out index 4 is beyond .* 4 blocks are 0\.\.3: got out_indices=\(1, 4\)'),
-        ({'out_indices': (-5,)}, 'out index -5'),
+        ({'anchors': [None, toy_anchor()]}, "an anchor must be a dict .* timm model as 'model', got None"),
+        ({'anchors': 2}, 'anchors must be a list such as .*, got 2'),
+        ({'out_indices': (1, 4)}, r'out index must be .* from -4 to 3 \(blocks of the largest anchor, 0 to 3\), got 4'),
+        ({'out_indices': (-5,)}, 'got -5'),
         ({'out_indices': ()}, 'out_indices is empty'),
-        ({'lora_rank': -1}, 'lora_rank must be 0 .* got -1'),
-        ({'frozen_anchors': (2,)}, r'frozen_anchors has 2, but the anchors are 0\.\.1'),
+        ({'out_indices': 3}, r'out_indices must be a list such as \[3\], got 3'),
+        ({'out_indices': (1.5,)}, 'out index must be a whole number.*got 1.5'),
+        ({'out_indices': (3, 1)}, r'out_indices must rise.*got \(3, 1\)'),
+        ({'out_indices': (3, -1)}, r'out_indices must rise.*got \(3, -1\)'),
+        ({'lora_rank': -1}, 'lora_rank must be a whole number, 0 or more .* got -1'),
+        ({'lora_rank': '16'}, "lora_rank must be a whole number.*got '16'"),
+        ({'lora_rank': True}, 'lora_rank must be a whole number.*got True'),
+        ({'frozen_anchors': (2,)}, 'frozen_anchors must be a whole number, from 0 to 1, got 2'),
+        ({'frozen_anchors': 0}, r'frozen_anchors must be a list such as \[0\], got 0'),
     ],
 )
 def test_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         StitchedViT(**{'anchors': toy_anchors(), **arguments})
 
 

@@ -51,11 +51,14 @@ def test_a_number_never_repeats_a_route(gflops):
 @pytest.mark.parametrize(
     ('routes', 'message'),
     [
-        (0, 'cannot select 0 routes: this space has 8'),
-        (9, 'cannot select 9 routes: this space has 8'),
-        (-1, 'cannot select -1'),
+        (0, 'a number of routes must be a whole number, from 1 to 8, got 0'),
+        (9, 'from 1 to 8, got 9'),
+        (-1, 'got -1'),
+        (True, 'got True'),
+        (None, "routes must be 'all', 'anchors'.*got None"),
+        (2.5, 'got 2.5'),
         ([], "no routes selected.*'all'"),
-        ('some', "unknown selection 'some': give 'all', 'anchors'"),
+        ('some', "routes must be 'all', 'anchors', .*, got 'some'"),
         ('s[0:1]-l[3:6]', "unknown route .* did you mean 's\\[0:1\\]-l\\[2:6\\]'"),
         ([0, 8], r'unknown route id 8.*0\.\.7'),
         ('budget:41-54', 'no stitch costs 41 to 54 GFLOPs: this space has 10 to 100'),

@@ -118,7 +118,11 @@ BAD_INPUT = {
     ),
     'head': (['{config}', '{checkpoint}'], {'model.decode_head.channels': 12}, r'does not fit .* has shape \(8, '),
     'tta': (['{config}', '{checkpoint}', '--tta'], {}, '--tta needs tta_model and tta_pipeline'),
-    'out index': (['{config}', '{checkpoint}'], {'model.backbone.out_indices': [9]}, 'out index 9 .* 0..3'),
+    'out index': (
+        ['{config}', '{checkpoint}'],
+        {'model.backbone.out_indices': [9]},
+        'an out index must be .*, got 9',
+    ),
     'architecture': (
         ['{config}', '{checkpoint}'],
         {'model.backbone.anchors.0.embed_dim': 12},
@@ -148,7 +152,7 @@ BAD_TRAINING = {
     ),
     'classes': ({'model.decode_head.num_classes': 7}, 'num_classes=7, but the data set has 3 classes'),
     'head width': ({'model.decode_head.in_channels': 8}, "in_channels=8, but .* the largest anchor's width, 16"),
-    'no model': ({}, "anchor {.*'depth': 2.*} has no 'model'"),
+    'no model': ({}, "dict with the name of a timm model as 'model', got {.*'depth': 2.*}"),
     'anchor checkpoint': (
         {'model.backbone.anchors.0.init_cfg': dict(type='Pretrained', checkpoint='missing.pth')},
         "no checkpoint 'missing.pth', from which anchor .* starts: train that anchor first",
