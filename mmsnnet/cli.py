@@ -16,6 +16,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmsnnet.errors import UserError
+from mmsnnet.evaluation import DTYPES
 from mmsnnet.models import find_mismatch
 
 
@@ -35,15 +36,38 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def runner_parser(description: str | None) -> argparse.ArgumentParser:
-    """``config_parser`` with the usual arguments of tools that run a runner."""
+def runner_parser(description: str | None, work_dir: str = 'work_dirs/<name of the config>') -> argparse.ArgumentParser:
+    """``config_parser`` with the usual arguments of tools that run a runner.
+
+    Args:
+        work_dir: what to name as the default folder of logs.
+    """
     parser = config_parser(description)
-    parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/<name of the config>)')
-    parser.add_argument('--progress', action='store_true', help='show progress bars instead of log lines')
+    parser.add_argument('--work-dir', help=f'folder of logs and checkpoints (default: {work_dir})')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed passes it in either spelling.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
+
+
+def add_progress_option(parser: argparse.ArgumentParser) -> None:
+    """Let a tool show progress bars, as ``load_runner_config`` sets them up."""
+    parser.add_argument('--progress', action='store_true', help='show progress bars instead of log lines')
+
+
+def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
+    """Let a tool evaluate a checkpoint, as ``enter_evaluation`` reads it."""
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--routes',
+        nargs='+',
+        metavar='ROUTE',
+        help="'all'; 'anchors'; a number N of stitches spread evenly by cost; names and ids (a single id as 'id:17'); "
+        "'budget:LO-HI' in GFLOPs; 'front:stitches.json', the Pareto front of records (default: as the config says)",
+    )
+    parser.add_argument(
+        '--dtype', choices=DTYPES, help='precision, mixed below float32 (default: as the config says, else float32)'
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -64,7 +88,7 @@ def load_runner_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
-    if args.progress:
+    if getattr(args, 'progress', False):
         cfg.log_level = 'WARNING'
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'mmsnnet.ProgressBarHook'}]
     return cfg
@@ -81,15 +105,35 @@ def check_file(path: str, what: str) -> str:
     return path
 
 
-def add_routes_option(parser: argparse.ArgumentParser) -> None:
-    """Let a tool take a selection of routes, to be read by ``parse_routes``."""
-    parser.add_argument(
-        '--routes',
-        nargs='+',
-        metavar='ROUTE',
-        help="'all'; 'anchors'; a number N of stitches spread evenly by cost; names and ids (a single id as 'id:17'); "
-        "'budget:LO-HI' in GFLOPs; 'front:stitches.json', the Pareto front of records (default: as the config says)",
-    )
+def enter_evaluation(cfg: Config, args: argparse.Namespace) -> None:
+    """Enter what the arguments of ``add_evaluation_options`` say into the config; what they do not say stays.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        UserError: routes of a model that is not stitched.
+    """
+    cfg.load_from = check_file(args.checkpoint, 'checkpoint')
+    forget_pretrained(cfg.model)
+    is_stitched = 'anchors' in cfg.model.get('backbone', {})
+    if args.routes and not is_stitched:
+        raise UserError('--routes needs a stitched model, and this config has none')
+    if args.routes:
+        make_stitched(cfg.test_cfg)
+        cfg.test_cfg.routes = parse_routes(args.routes)
+    if args.dtype and is_stitch_loop(cfg.test_cfg):
+        cfg.test_cfg.dtype = args.dtype
+        cfg.test_cfg.pop('fp16', None)
+
+
+def is_stitch_loop(test_cfg: ConfigDict) -> bool:
+    """Whether a config's test loop evaluates routes."""
+    return test_cfg.type.endswith('StitchTestLoop')
+
+
+def make_stitched(test_cfg: ConfigDict) -> None:
+    """Let a config's test loop evaluate routes; its other settings stay."""
+    if not is_stitch_loop(test_cfg):
+        test_cfg.type = 'mmsnnet.StitchTestLoop'
 
 
 def parse_routes(words: list[str]) -> str | int | list[str]:

@@ -9,43 +9,39 @@ Interrupted at any moment, it goes on with --resume.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmsnnet.cli import (
-    add_routes_option,
+    add_evaluation_options,
     build_runner,
-    check_file,
     command,
-    forget_pretrained,
+    enter_evaluation,
     load_runner_config,
-    parse_routes,
+    make_stitched,
     runner_parser,
 )
-from mmsnnet.engine import RoutesProgress, check_data_folders, find_input_shape, unwrapped_model
-from mmsnnet.evaluation import DTYPES, LatencySetting, add_latency, format_table, write_full_report
+from mmsnnet.engine import RoutesProgress, check_data_folders
+from mmsnnet.evaluation import format_table, write_full_report
 from mmsnnet.stitching import Record, main_metric, read_records
 
 
 def parse_args() -> argparse.Namespace:
-    parser = runner_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser = runner_parser(__doc__, work_dir='DIR/log')
+    add_evaluation_options(parser)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for everything this writes')
     parser.add_argument('--resume', action='store_true', help='go on with what an interrupted call left in DIR')
-    add_routes_option(parser)
     parser.add_argument('--metric', help='what to rank by (default: mIoU or box AP)')
     parser.add_argument(
         '--alone', nargs='*', default=[], metavar='FILE', help='stitches.json of anchors trained alone, to compare with'
     )
-    evaluation = parser.add_argument_group('evaluation')
+    evaluation = parser.add_argument_group('evaluation (default: as the config says)')
+    evaluation.add_argument('--memory-budget', type=float, metavar='MIB', help='for tokens that routes share (2048)')
     evaluation.add_argument(
-        '--memory-budget', type=float, default=2048, metavar='MIB', help='for tokens that routes share (2048)'
-    )
-    evaluation.add_argument(
-        '--route-batch', type=int, default=1, metavar='N', help='stitches that run as one batch, to fill a GPU (1)'
+        '--route-batch', type=int, metavar='N', help='stitches that run as one batch, to fill a GPU (1)'
     )
     evaluation.add_argument(
         '--skip-unreadable', action='store_true', help='go on without images that cannot be loaded, naming them'
@@ -62,49 +58,49 @@ def parse_args() -> argparse.Namespace:
     latency.add_argument(
         '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='input size (default: that of training)'
     )
-    latency.add_argument('--dtype', choices=DTYPES, default='float32', help='precision, mixed below float32 (float32)')
     latency.add_argument('--compile', action='store_true', help='compile every block with torch.compile first')
     latency.add_argument('--repetitions', type=int, default=5, help='timed passes of each stitch (5)')
     args = parser.parse_args()
     if args.batch_size < 1 or args.repetitions < 1:
         parser.error('--batch-size and --repetitions must be 1 or more')
+    args.work_dir = args.work_dir or str(args.out / 'log')
     return args
 
 
 def change_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Enter what the arguments say into the config."""
-    cfg.load_from = check_file(args.checkpoint, 'checkpoint')
-    cfg.work_dir = str(args.out / 'log')
+    """Enter what the arguments say into the config; what they do not say stays."""
+    make_stitched(cfg.test_cfg)
+    enter_evaluation(cfg, args)
     cfg.log_level = 'WARNING'
-    forget_pretrained(cfg.model)
-    routes = parse_routes(args.routes) if args.routes else cfg.test_cfg.get('routes', 'all')
-    cfg.test_cfg = {
-        'type': 'mmsnnet.StitchTestLoop',
-        'routes': routes,
-        'out_dir': str(args.out),
-        'resume': args.resume,
+    said = {
         'memory_budget_mb': args.memory_budget,
         'route_batch': args.route_batch,
-        'skip_unreadable': args.skip_unreadable,
+        'skip_unreadable': args.skip_unreadable or None,
+        'latency': latency_settings(args) if args.latency else None,
     }
+    cfg.test_cfg.update({key: value for key, value in said.items() if value is not None})
+    cfg.test_cfg.update(out_dir=str(args.out), resume=args.resume)
 
 
-def evaluate(runner: Runner) -> list[Record]:
-    """Records of all routes, on the main process."""
+def latency_settings(args: argparse.Namespace) -> dict:
+    """Arguments of the test loop's ``latency``."""
+    settings = {
+        'method': args.latency,
+        'batch_size': args.batch_size,
+        'compiled': args.compile,
+        'repetitions': args.repetitions,
+    }
+    return settings | ({'input_shape': tuple(args.shape)} if args.shape else {})
+
+
+def evaluate(runner: Runner, args: argparse.Namespace) -> list[Record]:
+    """Records of all evaluated routes; none on other than the first rank."""
     loop = runner.test_loop
     loop.progress = RoutesProgress(print, bar=True)
+    alone = [record for path in args.alone for record in read_records(path)]
+    loop.write_report = partial(write_full_report, metric=args.metric, trained_alone=alone)
     runner.test()
     return loop.records
-
-
-def latency_setting(runner: Runner, args: argparse.Namespace) -> LatencySetting:
-    return LatencySetting(
-        input_shape=tuple(args.shape or find_input_shape(runner)),
-        batch_size=args.batch_size,
-        dtype=args.dtype,
-        compiled=args.compile,
-        repetitions=args.repetitions,
-    )
 
 
 @command
@@ -113,18 +109,10 @@ def main() -> None:
     cfg = load_runner_config(args)
     change_config(cfg, args)
     check_data_folders(cfg, ('test_dataloader',))
-    alone = [record for path in args.alone for record in read_records(path)]
-    runner = build_runner(cfg)
-    records = evaluate(runner)
-    if not is_main_process():
-        return
-    metric = args.metric or main_metric(records)
-    if args.latency:
-        model = unwrapped_model(runner)
-        add_latency(records, model, latency_setting(runner, args), args.latency, args.out / 'latency.json', args.resume)
-    paths = write_full_report(records, args.out, metric, alone)
-    print(format_table(records, metric))
-    print(f'wrote {", ".join(str(path) for path in paths)}')
+    records = evaluate(build_runner(cfg), args)
+    if records:
+        print(format_table(records, args.metric or main_metric(records)))
+        print(f'wrote the report to {args.out}: open {args.out / "report.html"}')
 
 
 if __name__ == '__main__':

@@ -7,33 +7,41 @@ Prints a table by rising cost, and writes stitches.json and pareto.png into the 
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmsnnet.cli import (
-    add_routes_option,
+    add_evaluation_options,
+    add_progress_option,
     build_runner,
-    check_file,
     command,
-    forget_pretrained,
+    enter_evaluation,
+    is_stitch_loop,
     load_runner_config,
-    parse_routes,
     runner_parser,
 )
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation import format_table
+from mmsnnet.evaluation import describe_run, format_table, mixed_precision
 from mmsnnet.models import measure_cost
 from mmsnnet.stitching import Record, Route, main_metric, write_records
+
+# How metrics are told to save predictions, by the end of their names.
+SAVING: dict[str, Callable[[str], dict[str, Any]]] = {
+    'IoUMetric': lambda folder: {'output_dir': folder, 'keep_results': True},
+    'CocoMetric': lambda folder: {'outfile_prefix': str(Path(folder, 'predictions'))},
+}
 
 
 def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file')
-    add_routes_option(parser)
+    add_evaluation_options(parser)
+    add_progress_option(parser)
     whose = "the largest anchor's or else the dearest stitch's"
     parser.add_argument('--out', help=f'folder to save predictions to, {whose}')
     parser.add_argument('--show-dir', help=f'folder to save painted images to, {whose}')
@@ -42,17 +50,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def change_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Enter what the arguments say into the config."""
-    cfg.load_from = check_file(args.checkpoint, 'checkpoint')
-    forget_pretrained(cfg.model)
-    if args.routes:
-        if 'anchors' not in cfg.model.get('backbone', {}):
-            raise UserError('--routes needs a stitched model, and this config has none')
-        cfg.test_cfg = {'type': 'mmsnnet.StitchTestLoop', 'routes': parse_routes(args.routes)}
-    if cfg.test_cfg.type.endswith('StitchTestLoop'):
+    """Enter what the arguments say into the config; what they do not say stays."""
+    enter_evaluation(cfg, args)
+    if is_stitch_loop(cfg.test_cfg):
         cfg.test_cfg.setdefault('out_dir', cfg.work_dir)
     if args.out:
-        cfg.test_evaluator.update(saved_predictions(cfg.test_evaluator.type, args.out))
+        save_predictions(cfg.test_evaluator, args.out)
     if args.show_dir:
         if 'visualization' not in cfg.default_hooks:
             raise UserError(
@@ -68,11 +71,19 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 
 
-def saved_predictions(metric: str, folder: str) -> dict:
-    """Arguments that let a metric save predictions."""
-    if metric.endswith('CocoMetric'):
-        return {'outfile_prefix': str(Path(folder, 'predictions'))}
-    return {'output_dir': folder, 'keep_results': True}
+def save_predictions(evaluator: dict | list[dict], folder: str) -> None:
+    """Let the metrics of an evaluator save predictions, those that can.
+
+    Raises:
+        UserError: none of them can.
+    """
+    metrics = evaluator if isinstance(evaluator, list) else [evaluator]
+    saving = [(metric, end) for metric in metrics for end in SAVING if metric['type'].endswith(end)]
+    if not saving:
+        names = ', '.join(metric['type'] for metric in metrics)
+        raise UserError(f'--out needs a metric that saves predictions, {" or ".join(SAVING)}, and there is {names}')
+    for metric, end in saving:
+        metric.update(SAVING[end](folder))
 
 
 @command
@@ -82,22 +93,31 @@ def main() -> None:
     change_config(cfg, args)
     check_data_folders(cfg, ('test_dataloader',))
     runner = build_runner(cfg)
-    metrics = runner.test()
     if isinstance(runner.test_loop, StitchTestLoop):
+        runner.test()
         records = runner.test_loop.records
     else:
-        records = [whole_model_record(runner, metrics)]
+        records = [test_whole_model(runner, args.dtype)]
         if is_main_process():
             write_records(records, Path(cfg.work_dir, 'stitches.json'))
     if is_main_process():
         print(format_table(records, main_metric(records)))
 
 
-def whole_model_record(runner: Runner, metrics: dict[str, float]) -> Record:
-    """The record of a model that is not stitched, to compare stitches with."""
-    cost = measure_cost(unwrapped_model(runner), find_input_shape(runner))
+def test_whole_model(runner: Runner, dtype: str | None) -> Record:
+    """Test a model that is not stitched; its record, to compare stitches with."""
+    dtype = dtype or ('float16' if runner.test_loop.fp16 else 'float32')
+    model, shape = unwrapped_model(runner), find_input_shape(runner)
+    step, device = runner.model.test_step, next(model.parameters()).device
+
+    def step_in_precision(data: Any) -> Any:
+        with mixed_precision(dtype, device):
+            return step(data)
+
+    runner.model.test_step = step_in_precision
+    metrics = runner.test()
     route = Route(0, Path(runner.cfg.filename).stem, 'anchor', ())
-    return Record.of(route, cost, metrics)
+    return Record.of(route, measure_cost(model, shape), metrics, provenance=describe_run(runner, shape, dtype))
 
 
 if __name__ == '__main__':

@@ -4,13 +4,14 @@ $ python tools/train.py configs/camvid/stitched-s6-l12_setr-naive_b8-1k_camvid-2
 $ torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 """
 
-from mmsnnet.cli import build_runner, command, load_runner_config, runner_parser
+from mmsnnet.cli import add_progress_option, build_runner, command, load_runner_config, runner_parser
 from mmsnnet.engine import check_data_folders
 
 
 @command
 def main() -> None:
     parser = runner_parser(__doc__)
+    add_progress_option(parser)
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work directory')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     args = parser.parse_args()

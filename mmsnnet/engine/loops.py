@@ -1,24 +1,42 @@
 """Validation and test loops that evaluate many routes in one pass over the data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner, TestLoop, ValLoop
-from mmengine.runner.amp import autocast
 
 from mmsnnet.engine.batches import CheckedBatch, checked_batches, preprocessed_once
 from mmsnnet.engine.checks import warn_without_sampling
 from mmsnnet.engine.progress import RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation import RouteEvaluator, RouteResults, SharedPrefixes, describe_run, format_record, write_report
+from mmsnnet.evaluation import (
+    DTYPES,
+    LatencyJob,
+    LatencySetting,
+    RouteEvaluator,
+    RouteResults,
+    SharedPrefixes,
+    add_latency,
+    describe_run,
+    format_record,
+    mixed_precision,
+    tested_settings,
+    write_report,
+)
+from mmsnnet.evaluation.route_results import FINISHED_FILE
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
+from mmsnnet.settings import check_word
 from mmsnnet.stitching import CostTable, Record, Route, StitchSpace, read_records, select_routes, write_records
+from mmsnnet.stitching.merging import is_of_run, merge_records
 from mmsnnet.stitching.selection import RouteSelection
+
+# In the output folder of a test, as long as it has not come to its end.
+UNFINISHED_FOLDER = 'unfinished-mmsnnet-test'
 
 
 class _RoutesLoop:
@@ -29,11 +47,13 @@ class _RoutesLoop:
         main_route: whose metrics keep their plain keys and whose predictions hooks see; by default the largest anchor,
             or the dearest of the selected routes.
         input_shape: (height, width) at which costs are measured; by default that of the training images.
+        dtype: one of ``DTYPES``, mixed precision below float32; MMEngine's ``fp16=True`` is ``dtype='float16'``.
         memory_budget_mb, route_batch: of ``SharedPrefixes``.
         skip_unreadable: evaluate without images that cannot be loaded, instead of stopping.
     """
 
     phase: str
+    provenance: dict | None = None
 
     def __init__(
         self,
@@ -41,6 +61,7 @@ class _RoutesLoop:
         routes: RouteSelection = 'all',
         main_route: int | str | None = None,
         input_shape: Sequence[int] | None = None,
+        dtype: str | None = None,
         memory_budget_mb: float = 2048,
         route_batch: int = 1,
         skip_unreadable: bool = False,
@@ -53,7 +74,9 @@ class _RoutesLoop:
         self.skip_unreadable = skip_unreadable
         self.selection = routes
         self.main_selection = main_route
-        self.input_shape = input_shape
+        self.dtype = _choose_dtype(dtype, self.fp16)
+        self.device = next(self.runner.model.parameters()).device
+        self.input_shape = tuple(input_shape or find_input_shape(self.runner))
         self.memory_budget_mb = memory_budget_mb
         self.route_batch = route_batch
         self.records: list[Record] = []
@@ -68,7 +91,7 @@ class _RoutesLoop:
         """Evaluate every selected route; the route set before is set again afterwards.
 
         Returns:
-            The main route's metrics under their plain keys, then each route's under ``<route>/<key>``.
+            The main route's metrics under their plain keys, then each route's under ``<route.log_name>/<key>``.
         """
         model = unwrapped_model(self.runner)
         backbone = find_backbone(model)
@@ -100,7 +123,8 @@ class _RoutesLoop:
             self.evaluator, self.dataloader = evaluator, dataloader
             backbone.set_route(route_before)
         self.records = [self._records[route.id] for route in self.routes] if is_main_process() else []
-        self._report()
+        if is_main_process():
+            self._report()
         results.delete()
         return metrics
 
@@ -118,7 +142,7 @@ class _RoutesLoop:
         step = getattr(runner.model, f'{self.phase}_step')
         # A model writes its predictions into the batch's own samples: the main route comes last, and its stay there.
         for route in self.sharing.visit(self._skip):
-            with autocast(enabled=self.fp16):
+            with mixed_precision(self.dtype, self.device):
                 outputs = step(data_batch)
             self.evaluator.process(route, outputs, data_batch)
             self.progress.step()
@@ -137,7 +161,7 @@ class _RoutesLoop:
         return batch.data
 
     def _measure_costs(self) -> CostTable:
-        return measure_costs(unwrapped_model(self.runner), self.input_shape or find_input_shape(self.runner))
+        return measure_costs(unwrapped_model(self.runner), self.input_shape)
 
     def _select(self, space: StitchSpace, gflops: Sequence[float]) -> tuple[list[Route], Route]:
         routes = select_routes(space, self.selection, gflops)
@@ -155,7 +179,7 @@ class _RoutesLoop:
 
     def _report_route(self, route: Route, metrics: dict[str, float], by_class: dict[str, dict[str, float]]) -> None:
         if is_main_process():
-            record = Record.of(route, self.costs[route.id], metrics, by_class)
+            record = Record.of(route, self.costs[route.id], metrics, by_class, self.provenance)
             self._records[route.id] = record
             self.progress.write(format_record(record))
 
@@ -174,32 +198,49 @@ class StitchValLoop(_RoutesLoop, ValLoop):
 class StitchTestLoop(_RoutesLoop, TestLoop):
     """A ``TestLoop`` over routes, which also writes ``stitches.json`` and ``pareto.png``.
 
-    Records that earlier tests of the same checkpoint and data have written of other routes stay.
+    Records that earlier tests of the same model, data and precision have written of other routes stay.
 
     Args:
         out_dir: where these go; by default the runner's log folder.
         resume: go on where an interrupted test with the same ``out_dir`` stopped.
+        latency: also time the routes on the first rank: arguments of ``LatencySetting``, by default with the loop's
+            ``input_shape`` and ``dtype``, and ``method``, ``'measure'`` (default) or ``'estimate'``.
         **kwargs: as ``StitchValLoop``'s.
+
+    Attributes:
+        write_report: takes all records of the output folder, and the folder.
+
+    Raises:
+        UserError: the evaluation to resume is of another run.
     """
 
     phase = 'test'
 
-    def __init__(self, *args: Any, out_dir: str | None = None, resume: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, out_dir: str | None = None, resume: bool = False, latency: dict | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.out_dir = Path(out_dir or self.runner.log_dir)
         self.resume = resume
+        self.latency = None if latency is None else self._latency_job(**latency)
+        self.write_report: Callable[[list[Record], Path], Any] = write_report
+
+    def _latency_job(self, method: str = 'measure', **setting: Any) -> LatencyJob:
+        defaults = {'input_shape': self.input_shape, 'dtype': self.dtype}
+        return LatencyJob(method, LatencySetting(**defaults | setting), self.out_dir / 'latency.json', self.resume)
 
     def _open_results(self) -> RouteResults:
-        self.provenance = describe_run(self.runner, self.input_shape or find_input_shape(self.runner))
+        self.provenance = describe_run(self.runner, self.input_shape, self.dtype)
         run = {
-            'images': len(self.dataloader.dataset),
+            **self.provenance,
+            'settings': tested_settings(self.runner),
+            'route_batch': self.route_batch,
+            'skip_unreadable': self.skip_unreadable,
             'batches on the first rank': len(self.dataloader),
             'ranks': get_world_size(),
-            **{key: self.provenance[key] for key in ('config', 'checkpoint', 'checkpoint_sha256')},
         }
-        return RouteResults(
-            self.sharing.routes, len(self.evaluator.metrics), self.out_dir / 'partial', run, self.resume
-        )
+        folder = self.out_dir / UNFINISHED_FOLDER
+        return RouteResults(self.sharing.routes, len(self.evaluator.metrics), folder, run, self.resume)
 
     def _known_records(self) -> list[Record]:
         """What the interrupted test has finished: some routes, or all and the report."""
@@ -207,23 +248,12 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
         if self.resume and is_main_process():
             if self._finished_path.is_file():
                 known = read_records(self._finished_path)
-            elif (self.out_dir / 'stitches.json').is_file():
-                known = [r for r in read_records(self.out_dir / 'stitches.json') if self._is_of_this_run(r)]
+            else:
+                known = [record for record in self._earlier_records() if is_of_run(record, self.provenance)]
         message = [known]
         broadcast_object_list(message)
         wanted = {route.id for route in self.routes}
         return [record for record in message[0] if record.id in wanted]
-
-    def _with_earlier_records(self) -> list[Record]:
-        """This test's records, and those of other routes that earlier ones of the same model and data have left."""
-        path = self.out_dir / 'stitches.json'
-        earlier = [record for record in read_records(path) if self._is_of_this_run(record)] if path.is_file() else []
-        known = {record.id: record for record in (*earlier, *self.records)}
-        return [known[id_] for id_ in sorted(known)]
-
-    def _is_of_this_run(self, record: Record) -> bool:
-        provenance = record.provenance or {}
-        return all(provenance.get(key) == value for key, value in self.provenance.items())
 
     def _report_route(self, *args: Any) -> None:
         super()._report_route(*args)
@@ -231,12 +261,40 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
             write_records(list(self._records.values()), self._finished_path)
 
     def _report(self) -> None:
-        if is_main_process():
-            for record in self.records:
-                record.provenance = self.provenance
-            write_report(self._with_earlier_records(), self.out_dir)
-            self.runner.logger.info(f'wrote {self.out_dir / "stitches.json"} and {self.out_dir / "pareto.png"}')
+        if self.latency:
+            add_latency(self.records, unwrapped_model(self.runner), self.latency)
+        earlier = self._earlier_records()
+        merged = merge_records(earlier, self.records)
+        self._tell_what_goes(earlier, merged)
+        self.write_report(merged, self.out_dir)
+        self.runner.logger.info(f'wrote the report to {self.out_dir}')
+
+    def _earlier_records(self) -> list[Record]:
+        path = self.out_dir / 'stitches.json'
+        return read_records(path) if path.is_file() else []
+
+    def _tell_what_goes(self, earlier: Sequence[Record], merged: Sequence[Record]) -> None:
+        """Say so where records of another run, or times made in another way, make room."""
+        others = sum(not is_of_run(record, self.provenance) for record in earlier)
+        if others:
+            self.runner.logger.warning(
+                f'{self.out_dir / "stitches.json"} had {others} records of another model, data set, precision or '
+                'machine: these records replace them'
+            )
+        timed = {record.id for record in earlier if record.latency_ms is not None}
+        lost = [record.name for record in merged if record.id in timed and record.latency_ms is None]
+        if lost and not others:
+            self.runner.logger.warning(f'times of {len(lost)} stitches were made in another way, and are left out')
 
     @property
     def _finished_path(self) -> Path:
-        return self.out_dir / 'partial' / 'finished.json'
+        return self.out_dir / UNFINISHED_FOLDER / FINISHED_FILE
+
+
+def _choose_dtype(dtype: str | None, fp16: bool) -> str:
+    """The precision that a loop's two settings ask for."""
+    if dtype is None:
+        return 'float16' if fp16 else 'float32'
+    if fp16 and dtype != 'float16':
+        raise UserError(f"fp16=True means dtype='float16', got dtype={dtype!r} beside it: leave one of them out")
+    return check_word('dtype', dtype, tuple(DTYPES))

@@ -1,9 +1,10 @@
 """Evaluating many routes, and showing the outcome."""
 
-from mmsnnet.evaluation.latency import DTYPES, LatencyBench, LatencySetting, time_by_turns
-from mmsnnet.evaluation.latency_records import add_latency
+from mmsnnet.evaluation.latency import LatencyBench, LatencySetting, time_by_turns
+from mmsnnet.evaluation.latency_records import LatencyJob, add_latency
 from mmsnnet.evaluation.plots import plot_pareto
-from mmsnnet.evaluation.provenance import describe_device, describe_run, versions
+from mmsnnet.evaluation.precision import DTYPES, mixed_precision
+from mmsnnet.evaluation.provenance import describe_device, describe_run, tested_settings, versions
 from mmsnnet.evaluation.report import format_record, format_table, write_full_report, write_report
 from mmsnnet.evaluation.route_evaluator import RouteEvaluator
 from mmsnnet.evaluation.route_results import RouteResults
@@ -12,6 +13,7 @@ from mmsnnet.evaluation.shared_prefixes import SharedPrefixes
 __all__ = [
     'DTYPES',
     'LatencyBench',
+    'LatencyJob',
     'LatencySetting',
     'RouteEvaluator',
     'RouteResults',
@@ -21,7 +23,9 @@ __all__ = [
     'describe_run',
     'format_record',
     'format_table',
+    'mixed_precision',
     'plot_pareto',
+    'tested_settings',
     'time_by_turns',
     'versions',
     'write_full_report',

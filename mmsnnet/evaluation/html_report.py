@@ -8,7 +8,7 @@ from typing import Any
 
 from mmsnnet.evaluation.plots import COST_LABELS, KIND_COLOURS
 from mmsnnet.stitching import Record, front_records
-from mmsnnet.stitching.records import without_nan, write_file
+from mmsnnet.stitching.records import finite_or_none, write_file
 
 PLOT_ID = 'pareto'
 ALONE = 'anchor trained alone'
@@ -28,10 +28,10 @@ def write_html(
     fronts = {cost: [record.id for record in front_records(records, metric, cost)] for cost in costs}
     page = _template().render(
         metric=metric,
-        records=without_nan([asdict(record) for record in records]),
+        records=finite_or_none([asdict(record) for record in records]),
         costs={cost: COST_LABELS[cost] for cost in costs},
         fronts=fronts,
-        points=without_nan({cost: _points(records, metric, cost, trained_alone) for cost in costs}),
+        points=finite_or_none({cost: _points(records, metric, cost, trained_alone) for cost in costs}),
         plot=_plot_html(records, metric, costs[0], trained_alone),
         plot_id=PLOT_ID,
         provenance=_flat(records[0].provenance or {}),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsnnet.evaluation.peak_memory import peak_memory
+from mmsnnet.evaluation.precision import DTYPES
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.costs import shapes_of
@@ -19,8 +20,6 @@ from mmsnnet.stitching import Route, Run, Switch, make_plan
 from mmsnnet.stitching.plan import Step, single_steps
 
 Part = Hashable
-
-DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 @dataclass(frozen=True)

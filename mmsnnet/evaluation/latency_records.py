@@ -1,58 +1,74 @@
 """Latency and memory of records, and what an interrupted measurement leaves."""
 
 import json
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
+from mmengine.logging import print_log
 from torch import nn
 from tqdm import tqdm
 
 from mmsnnet.evaluation.latency import LatencyBench, LatencySetting, Measurement
 from mmsnnet.evaluation.provenance import describe_device
+from mmsnnet.evaluation.run_identity import as_json, differences, tell_differences
+from mmsnnet.settings import check_word
 from mmsnnet.stitching import Record, Route
 from mmsnnet.stitching.records import write_file
 
 Measurements = dict[Route, Measurement]
 
+METHODS = ('measure', 'estimate')
 SAVE_SECONDS = 20.0
 # Mixed precision keeps parameters in float32.
 PARAMETER_BYTES = 4
 
 
-def add_latency(
-    records: Sequence[Record],
-    model: nn.Module,
-    setting: LatencySetting,
-    method: str,
-    path: Path,
-    resume: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class LatencyJob:
+    """How records get their times.
+
+    Attributes:
+        method: ``'measure'`` each route, or ``'estimate'`` from the times of parts.
+        setting: how to time.
+        path: JSON file for all samples, written as they come.
+        resume: go on with the samples that are there, if they are of the same job.
+    """
+
+    method: str
+    setting: LatencySetting
+    path: Path
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_word('the method of latency', self.method, METHODS)
+
+
+def add_latency(records: Sequence[Record], model: nn.Module, job: LatencyJob) -> None:
     """Note in records what their routes take: ``latency_ms`` and, if measured, its spread and ``memory_mb``.
 
     Args:
-        records: of routes of ``model``.
-        method: ``'measure'`` each route, or ``'estimate'`` from the times of parts.
-        path: JSON file for all samples, written as they come.
-        resume: go on with the samples that are there, if they are of this setting.
+        records: of routes of ``model``, all of one run.
     """
-    bench = LatencyBench(model, setting)
+    bench = LatencyBench(model, job.setting)
     routes = [bench.backbone.space[record.id] for record in records]
     estimates = bench.estimate(routes)
-    details = {'method': method, **asdict(setting), 'device': describe_device(bench.device)}
-    if method == 'measure':
-        measured = _measure(bench, routes, details, path, resume)
+    details = {'method': job.method, **asdict(job.setting), 'device': describe_device(bench.device)}
+    if job.method == 'measure':
+        run = {key: value for key, value in (records[0].provenance or {}).items() if key != 'latency'}
+        measured = _measure(bench, routes, job, {**run, 'latency': details})
         errors = [abs(estimates[route] / median(measured[route].samples_ms) - 1) * 100 for route in routes]
         details['estimate_error_percent'] = {'median': round(median(errors), 2), 'largest': round(max(errors), 2)}
     for record, route in zip(records, routes, strict=True):
         record.latency_ms, record.latency_iqr_ms, record.memory_mb = estimates[route], None, None
-        if method == 'measure':
+        if job.method == 'measure':
             samples = measured[route].samples_ms
             record.latency_ms, record.latency_iqr_ms = median(samples), interquartile_range(samples)
             record.memory_mb = record.params_m * 1e6 * PARAMETER_BYTES / 2**20 + measured[route].activations_mb
-        record.provenance = {**(record.provenance or {}), 'latency': details}
+        record.provenance = {**(record.provenance or {}), 'latency': as_json(details)}
 
 
 def interquartile_range(samples: Sequence[float]) -> float:
@@ -63,9 +79,9 @@ def interquartile_range(samples: Sequence[float]) -> float:
     return third - first
 
 
-def _measure(bench: LatencyBench, routes: Sequence[Route], details: dict, path: Path, resume: bool) -> Measurements:
+def _measure(bench: LatencyBench, routes: Sequence[Route], job: LatencyJob, run: dict) -> Measurements:
     """Measure with a progress bar, saving now and then."""
-    known = _load(path, routes, details) if resume else {}
+    known = _load(job.path, routes, run) if job.resume else {}
     done = sum(len(measurement.samples_ms) for measurement in known.values())
     total = len(routes) * bench.setting.repetitions
     saved_at = time.monotonic()
@@ -75,25 +91,25 @@ def _measure(bench: LatencyBench, routes: Sequence[Route], details: dict, path: 
             nonlocal saved_at
             bar.update()
             if time.monotonic() - saved_at >= SAVE_SECONDS:
-                _save(path, measured, details)
+                _save(job.path, measured, run)
                 saved_at = time.monotonic()
 
         measured = bench.measure(routes, known, save)
-    _save(path, measured, details)
+    _save(job.path, measured, run)
     return measured
 
 
-def _save(path: Path, measured: Measurements, details: dict) -> None:
+def _save(path: Path, measured: Measurements, run: dict) -> None:
     routes = {route.name: asdict(measurement) for route, measurement in measured.items() if measurement}
-    content = {'setting': details, 'routes': routes}
+    content = {'run': run, 'routes': routes}
     write_file(path, lambda partial: partial.write_text(json.dumps(content, indent=1) + '\n'))
 
 
-def _load(path: Path, routes: Sequence[Route], details: dict) -> Measurements:
-    """Measurements of the same setting, none otherwise."""
+def _load(path: Path, routes: Sequence[Route], run: dict) -> Measurements:
+    """Measurements of the same model, setting and device; none of others."""
     content = json.loads(path.read_text()) if path.is_file() else {}
-    # JSON knows no tuples.
-    if content.get('setting') != json.loads(json.dumps(details)):
-        return {}
-    known = content['routes']
+    found = list(differences(content.get('run', {}), as_json(run))) if content else []
+    if found:
+        print_log(f'starting over with latency: in {path}, {tell_differences(found)}', 'current', logging.WARNING)
+    known = {} if found else content.get('routes', {})
     return {route: Measurement(**known[route.name]) for route in routes if route.name in known}

@@ -3,35 +3,81 @@
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
 
 PACKAGES = ('mmsnnet', 'torch', 'timm', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegmentation', 'mmdet')
-# What of a config decides the result of a test.
+# What of a config decides the result of a test, and what in there does not.
 TESTED = ('model', 'test_dataloader', 'test_evaluator')
+UNTESTED = {
+    'test_dataloader': ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'),
+    'test_evaluator': ('output_dir', 'keep_results', 'outfile_prefix'),
+}
 
 
-def describe_run(runner: Runner, input_shape: Sequence[int]) -> dict[str, Any]:
-    """What a runner tests, as JSON can tell it: the same again for the same test on the same machine."""
+def describe_run(runner: Runner, input_shape: Sequence[int], dtype: str) -> dict[str, Any]:
+    """What a runner tests, as JSON can tell it: the same again for the same test on the same machine.
+
+    Args:
+        input_shape: (height, width) at which costs are measured.
+        dtype: the precision it runs in.
+    """
     cfg, checkpoint = runner.cfg, runner._load_from
-    tested = {key: cfg.get(key) for key in TESTED}
     dataset = runner.test_dataloader.dataset
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return {
         'config': Path(cfg.filename or '').name,
-        'config_sha256': hashlib.sha256(json.dumps(tested, sort_keys=True, default=str).encode()).hexdigest(),
+        'config_sha256': _hash(tested_settings(runner)),
         'checkpoint': Path(checkpoint or '').name,
         'checkpoint_sha256': hash_file(Path(checkpoint)) if checkpoint and Path(checkpoint).is_file() else '',
+        'weights_sha256': hash_weights(model),
         'data_set': type(dataset).__name__,
+        'data_sha256': _hash(list(_samples(dataset))),
         'images': len(dataset),
         'input_shape': list(input_shape),
+        'dtype': dtype,
+        'tta': isinstance(model, BaseTTAModel),
         'device': describe_device(next(runner.model.parameters()).device),
         'versions': versions(),
     }
+
+
+def tested_settings(runner: Runner) -> dict[str, Any]:
+    """The settings of a runner's config that decide the result of its test, as JSON can tell them."""
+    settings = json.loads(json.dumps({key: runner.cfg.get(key) for key in TESTED}, default=_as_text))
+    for part, names in UNTESTED.items():
+        # There may be several evaluators.
+        for values in settings[part] if isinstance(settings[part], list) else [settings[part]]:
+            for name in names:
+                (values or {}).pop(name, None)
+    return settings
+
+
+def _samples(dataset: Dataset) -> Iterator[Any]:
+    """What a data set says of each sample, and the sizes of the files it names."""
+    for index in range(len(dataset)) if hasattr(dataset, 'get_data_info') else ():
+        info = dataset.get_data_info(index)
+        files = [value for value in info.values() if isinstance(value, str) and Path(value).is_file()]
+        yield info, [Path(file).stat().st_size for file in files]
+
+
+def _hash(value: Any) -> str:
+    """SHA-256 of what JSON can tell of a value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_as_text).encode()).hexdigest()
+
+
+def _as_text(value: Any) -> str:
+    """A value that JSON does not know, without the address in memory that Python shows of many."""
+    return getattr(value, '__qualname__', None) or re.sub(' at 0x[0-9a-f]+', '', str(value))
 
 
 def describe_device(device: torch.device) -> str:
@@ -60,6 +106,15 @@ def versions() -> dict[str, str]:
     # The package index knows it without the build: 2.11.0+cu130.
     found['torch'] = str(torch.__version__)
     return found
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers: a checkpoint's name does not tell what has been loaded since."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def hash_file(path: Path) -> str:

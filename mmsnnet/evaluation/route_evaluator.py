@@ -11,6 +11,7 @@ from mmengine.logging import MMLogger
 
 from mmsnnet.evaluation.class_metrics import capture_class_metrics
 from mmsnnet.evaluation.route_results import RouteResults
+from mmsnnet.evaluation.shared_work import RankGroup, evaluating_alone, interleaved
 from mmsnnet.stitching import Route
 
 Metrics = dict[str, float]
@@ -57,18 +58,41 @@ class RouteEvaluator:
             self.results.step_done()
 
     def evaluate(self, size: int) -> Metrics:
-        """Metrics of all routes over ``size`` images: the main route's plain, then ``<route>/<key>`` of each."""
-        for route in self.results.routes:
-            if route not in self.metrics:
-                self._lend(self.results.load(route))
-                files = nullcontext() if route == self.main_route else _without_files(self.evaluator)
-                with files, _without_tables(), capture_class_metrics(self.evaluator) as by_class:
-                    self.metrics[route] = self.evaluator.evaluate(size)
-                self.report(route, self.metrics[route], by_class)
+        """Metrics of all routes over ``size`` images, on every rank: the main route's plain, then each route's.
+
+        Those of a route have its name, as logging services take it, in front: ``<route.log_name>/<key>``. Ranks compute
+        the metrics of as many routes at a time as there are ranks: one of a large data set takes a minute or more.
+        """
+        left = [route for route in self.results.routes if route not in self.metrics]
+        group = RankGroup()
+        try:
+            for start in range(0, len(left), group.size):
+                self._evaluate_together(left[start : start + group.size], size, group)
+        finally:
+            group.close()
         merged = dict(self.metrics[self.main_route])
         for route in self.results.routes:
-            merged |= {f'{route.name}/{key}': value for key, value in self.metrics[route].items()}
+            merged |= {f'{route.log_name}/{key}': value for key, value in self.metrics[route].items()}
         return merged
+
+    def _evaluate_together(self, routes: Sequence[Route], size: int, group: RankGroup) -> None:
+        """Let each rank compute the metrics of one route."""
+        own = None
+        for rank, route in enumerate(routes):
+            parts = group.to_rank(self.results.load(route), rank)
+            if parts is not None:
+                own = route, [interleaved(list(results), size) for results in zip(*parts, strict=True)]
+        outcomes = group.to_all(self._evaluate_alone(*own, size) if own else None)
+        for route, (metrics, by_class) in zip(routes, outcomes, strict=False):
+            self.metrics[route] = metrics
+            self.report(route, metrics, by_class)
+
+    def _evaluate_alone(self, route: Route, results: Sequence[list], size: int) -> tuple[Metrics, ClassMetrics]:
+        """Metrics of one route from the results of all ranks."""
+        self._lend(results)
+        files = nullcontext() if route == self.main_route else _without_files(self.evaluator)
+        with files, _without_tables(), evaluating_alone(), capture_class_metrics(self.evaluator) as by_class:
+            return self.evaluator.evaluate(size), by_class
 
     def _lend(self, lists: Sequence[list]) -> None:
         for metric, results in zip(self.evaluator.metrics, lists, strict=True):

@@ -1,8 +1,7 @@
-"""What metrics collected of many routes: on disk, so that it neither fills the memory nor gets lost."""
+"""What metrics collect of many routes: on disk, so that it neither fills the memory nor gets lost."""
 
 import json
-import pickle
-import shutil
+import re
 import tempfile
 import time
 import zipfile
@@ -11,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import barrier, get_rank, is_main_process
-from mmengine.evaluator.metric import _to_cpu
 
 from mmsnnet.errors import UserError
+from mmsnnet.evaluation.plain_data import from_bytes, to_bytes
+from mmsnnet.evaluation.run_identity import as_json, differences, tell_differences
 from mmsnnet.stitching import Route
 from mmsnnet.stitching.records import write_file
+
+RUN_FILE, FINISHED_FILE = 'run.json', 'finished.json'
+# All that a run writes into its folder; what else is there is not ours to delete.
+_OWN_FILE = re.compile(rf'(partial-)?({RUN_FILE}|{FINISHED_FILE}|rank\d+_\d+-\d+\.zip)')
 
 
 class RouteResults:
@@ -29,15 +33,15 @@ class RouteResults:
         routes: in the order of a batch's steps.
         num_metrics: of the evaluator.
         folder: where chunks go; by default a temporary one.
-        run: what makes results comparable (routes, images, checkpoint, ...), as JSON can tell it.
-        resume: go on from the chunks in ``folder``, otherwise they are deleted.
+        run: what makes results comparable (model, data, precision, ...), as JSON can tell it.
+        resume: go on from the chunks in ``folder``; otherwise they are deleted, and nothing else in that folder.
 
     Attributes:
         flush_seconds: time after which results go to disk.
         steps_done: by this rank, in chunks and in memory.
 
     Raises:
-        ValueError: the chunks to resume from are of another run.
+        UserError: the chunks to resume from are of another run, or a metric collects what is no plain data.
     """
 
     flush_seconds = 20.0
@@ -57,7 +61,7 @@ class RouteResults:
         self._open: dict[Route, list[list]] = {route: self._empty() for route in routes}
         self._chunks: list[Path] = []
         if folder is not None:
-            _prepare(folder, {**(run or {}), 'routes': [route.name for route in routes]}, resume)
+            _prepare(folder, as_json({**(run or {}), 'routes': [route.name for route in routes]}), resume)
             self._chunks = _find_chunks(folder)
         self.steps_done = _stop(self._chunks[-1]) if self._chunks else 0
         self._flushed_steps, self._flushed_at = self.steps_done, time.monotonic()
@@ -88,16 +92,18 @@ class RouteResults:
     def load(self, route: Route) -> list[list]:
         """All results of a route, one list per metric."""
         results = self._empty()
-        for part in (*(self._read(path, route) for path in self._chunks), self._open[route]):
+        # What is still in memory takes the same way, so that it does not matter when it goes to disk.
+        for part in (*(self._read(path, route) for path in self._chunks), from_bytes(to_bytes(self._open[route]))):
             for whole, piece in zip(results, part, strict=True):
                 whole += piece
         return results
 
     def delete(self) -> None:
-        """Delete the chunks of all ranks."""
-        barrier()
-        if self.folder is not None and is_main_process():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete what all ranks have written. To be called when none of them needs it any more."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        elif self.folder is not None and is_main_process():
+            _delete_own_files(self.folder)
 
     def _empty(self) -> list[list]:
         return [[] for _ in range(self.num_metrics)]
@@ -105,29 +111,37 @@ class RouteResults:
     def _write_chunk(self, path: Path) -> None:
         with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for route, lists in self._open.items():
-                file.writestr(route.name, pickle.dumps(_to_cpu(lists)))
+                file.writestr(route.name, to_bytes(lists))
 
     @staticmethod
     def _read(path: Path, route: Route) -> list[list]:
         with zipfile.ZipFile(path) as file:
-            return pickle.loads(file.read(route.name))
+            return from_bytes(file.read(route.name))
 
 
 def _prepare(folder: Path, run: dict[str, Any], resume: bool) -> None:
     """Make the folder ready for a run, or check that it holds what this run has begun."""
-    path = folder / 'run.json'
+    path = folder / RUN_FILE
     if resume and path.is_file():
-        begun = json.loads(path.read_text())
-        for key in run.keys() | begun.keys():
-            if run.get(key) != begun.get(key):
-                raise UserError(
-                    f'cannot resume from {folder}: {key} was {_short(begun.get(key))}, now it is '
-                    f'{_short(run.get(key))}; start over without resuming, or take another output folder'
-                )
+        found = list(differences(json.loads(path.read_text()), run))
+        if found:
+            raise UserError(
+                f'cannot resume the evaluation in {folder}: {tell_differences(found)}. Start over without resuming, or '
+                'take another output folder'
+            )
     elif is_main_process():
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete_own_files(folder)
         write_file(path, lambda partial: partial.write_text(json.dumps(run, indent=1)))
     barrier()
+
+
+def _delete_own_files(folder: Path) -> None:
+    """Delete what a run has written, and the folder if nothing else is in it."""
+    for path in folder.glob('*'):
+        if _OWN_FILE.fullmatch(path.name):
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _find_chunks(folder: Path) -> list[Path]:
@@ -147,8 +161,3 @@ def _start(chunk: Path) -> int:
 
 def _stop(chunk: Path) -> int:
     return int(chunk.stem.split('-')[1])
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'

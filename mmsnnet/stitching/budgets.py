@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from math import isnan, log
+from math import isfinite, log
 
 from mmsnnet.errors import UserError
 from mmsnnet.stitching.records import COSTS, Record, front_records, main_metric
@@ -36,10 +36,10 @@ def select(
     """
     metric = metric or main_metric(records)
     _check(records, metric, min_metric, budgets)
-    fitting = [record for record in records if all(getattr(record, cost) <= most for cost, most in budgets.items())]
-    scored = [record for record in records if not isnan(record.metrics[metric])]
+    scored = [record for record in records if isfinite(record.metrics[metric])]
+    fitting = [record for record in scored if all(getattr(record, cost) <= most for cost, most in budgets.items())]
     if min_metric is None:
-        best = max((r for r in fitting if r in scored), key=lambda r: (r.metrics[metric], -r.gflops), default=None)
+        best = max(fitting, key=lambda record: (record.metrics[metric], -record.gflops), default=None)
     else:
         cost = next(iter(budgets), 'gflops')
         enough = [record for record in fitting if record.metrics[metric] >= min_metric]

@@ -14,8 +14,8 @@ def pareto_front(costs: Sequence[float], metrics: Sequence[float]) -> list[int]:
     """
     if len(costs) != len(metrics):
         raise ValueError(f'one metric for each cost: got {len(costs)} costs and {len(metrics)} metrics')
-    # A NaN, a metric that broke, is on no front: it would also upset the sort.
-    valid = [index for index, metric in enumerate(metrics) if not math.isnan(metric)]
+    # A metric that broke is on no front: NaN would also upset the sort, and nothing would beat an infinite one.
+    valid = [index for index, metric in enumerate(metrics) if math.isfinite(metric)]
     front: list[int] = []
     for index in sorted(valid, key=lambda i: (costs[i], -metrics[i])):
         if not front or metrics[index] > metrics[front[-1]]:

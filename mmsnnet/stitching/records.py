@@ -50,10 +50,15 @@ class Record:
         cost: Cost,
         metrics: dict[str, float] | None = None,
         classes: dict[str, dict[str, float]] | None = None,
+        provenance: dict | None = None,
     ) -> 'Record':
         # Metrics come as NumPy scalars, which JSON does not know: single precision in the decimals it was rounded to.
         metrics = {name: float(str(value)) for name, value in (metrics or {}).items()}
-        return cls(route.id, route.name, route.kind, cost.gflops, cost.params_m, metrics, classes=classes or None)
+        return cls(
+            *(route.id, route.name, route.kind, cost.gflops, cost.params_m, metrics),
+            classes=classes or None,
+            provenance=provenance,
+        )
 
 
 def main_metric(records: Sequence[Record]) -> str | None:
@@ -79,13 +84,15 @@ def front_records(records: Sequence[Record], metric: str, cost: str = 'gflops') 
 
 
 def write_records(records: Sequence[Record], path: str | os.PathLike) -> Path:
-    """Write a JSON list of records; unmeasured fields are left out, NaN is null. The file is never half written.
+    """Write a JSON list of records. The file is never half written.
+
+    Unmeasured fields are left out. A metric that is not finite is null.
 
     Raises:
         OSError: the file cannot be written; what it held before is still there.
     """
     rows = [{key: value for key, value in asdict(record).items() if value is not None} for record in records]
-    text = json.dumps(without_nan(rows), indent=1, allow_nan=False) + '\n'
+    text = json.dumps(finite_or_none(rows), indent=1, allow_nan=False) + '\n'
     return write_file(Path(path), lambda partial: partial.write_text(text))
 
 
@@ -126,10 +133,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
         raise OSError(error.errno, f'cannot write {path}: {reason}; what was there before is unchanged') from error
 
 
-def without_nan(value: object) -> object:
-    """The same with None, which JSON can tell, for NaN."""
+def finite_or_none(value: object) -> object:
+    """The same with None, which JSON can tell, for NaN and infinite numbers."""
     if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
+        return {key: finite_or_none(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [finite_or_none(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -29,6 +29,11 @@ class Route:
     kind: str
     spans: tuple[Span, ...]
 
+    @property
+    def log_name(self) -> str:
+        """The name without the signs that some logging services (MLflow) refuse: ``s0-3.l6-24``."""
+        return self.name.replace(']-', '.').replace('[', '').replace(':', '-').rstrip(']')
+
     def __str__(self) -> str:
         return self.name
 

@@ -5,6 +5,7 @@ import pytest
 from mmengine.runner import Runner
 
 from mmsnnet.engine import StitchTestLoop
+from mmsnnet.engine.loops import UNFINISHED_FOLDER
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import read_records
@@ -26,7 +27,7 @@ def test_one_pass_equals_testing_route_by_route(make_config):
         alone.model.load_state_dict(together.model.state_dict())
         metrics = alone.test()
         for key in ('mIoU', 'aAcc', 'mAcc'):
-            assert together.metrics[f'{route.name}/{key}'] == metrics[key]
+            assert together.metrics[f'{route.log_name}/{key}'] == metrics[key]
 
 
 def test_windows_of_slide_inference_share_prefixes(make_config):
@@ -82,7 +83,7 @@ def test_a_killed_test_resumes_to_the_same_records(make_config, monkeypatch, kil
     resumed = run(**{'test_cfg.resume': True})
     assert (len(killed), len(resumed)) == (killed_at, 8 - killed_at)
     assert Path(cfg.test_cfg.out_dir, 'stitches.json').read_bytes() == expected
-    assert not Path(cfg.test_cfg.out_dir, 'partial').exists()
+    assert not Path(cfg.test_cfg.out_dir, UNFINISHED_FOLDER).exists()
 
 
 def test_a_test_killed_among_its_metrics_computes_only_those_left(make_config, monkeypatch):
@@ -131,23 +132,23 @@ def test_records_know_classes_and_where_they_come_from(make_config):
 def test_main_route_comes_first_under_plain_keys(make_config):
     metrics = test_runner(make_config(**{'test_cfg.routes': 'anchors', 'test_cfg.main_route': 's[0:2]'})).metrics
     assert list(metrics)[:3] == ['aAcc', 'mIoU', 'mAcc']
-    assert metrics['mIoU'] == metrics['s[0:2]/mIoU']
+    assert metrics['mIoU'] == metrics['s0-2/mIoU']
 
 
 def test_main_route_is_the_largest_anchor_else_the_dearest_selected(make_config):
     metrics = test_runner(make_config()).metrics
-    assert metrics['mIoU'] == metrics['l[0:4]/mIoU']
+    assert metrics['mIoU'] == metrics['l0-4/mIoU']
     runner = test_runner(make_config(**{'test_cfg.routes': ['s[0:2]', 's[0:1]-l[2:4]']}))
     assert runner.test_loop.main_route.name == 's[0:1]-l[2:4]'
 
 
 def test_writes_records_of_all_routes(make_config):
     runner = test_runner(make_config())
-    records = read_records(Path(runner.log_dir, 'stitches.json'))
+    records, space = read_records(Path(runner.log_dir, 'stitches.json')), find_backbone(runner.model).space
     assert [record.id for record in records] == list(range(4))
     assert records == runner.test_loop.records
     for record in records:
-        assert record.metrics['mIoU'] == runner.metrics[f'{record.name}/mIoU']
+        assert record.metrics['mIoU'] == runner.metrics[f'{space.find(record.name).log_name}/mIoU']
         assert record.gflops > 0
         assert record.latency_ms is None
     assert Path(runner.log_dir, 'pareto.png').stat().st_size > 0

@@ -8,7 +8,7 @@ from mmsnnet.evaluation import RouteResults
 from mmsnnet.stitching import StitchSpace
 
 ROUTES = list(StitchSpace.two_way((2, 4)))
-RUN = {'checkpoint': 'a.pth', 'images': 3}
+RUN = {'checkpoint': 'a.pth', 'images': 3, 'config': {'mean': (1, 2)}}
 
 
 def collect(results: RouteResults, batches: int, fail_after: int | None = None) -> None:
@@ -106,12 +106,23 @@ def test_without_resume_it_starts_over(tmp_path):
         (ROUTES, {**RUN, 'checkpoint': 'b.pth'}, r'checkpoint was "a.pth", now it is "b.pth"'),
         (ROUTES[:2], RUN, 'routes was'),
         (ROUTES, {**RUN, 'ranks': 2}, 'ranks was null, now it is 2'),
+        (ROUTES, {**RUN, 'config': {'mean': [1, 3]}}, r'config.mean.1 was 2, now it is 3\. Start over'),
     ],
 )
 def test_refuses_to_resume_another_run(tmp_path, routes, run, message):
     RouteResults(ROUTES, 2, tmp_path, RUN)
     with pytest.raises(ValueError, match=message):
         RouteResults(routes, 2, tmp_path, run, resume=True)
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_deletes_nothing_that_is_not_its_own(tmp_path, resume):
+    (tmp_path / 'thesis.zip').write_text('years of work')
+    (tmp_path / 'rank0_notes.txt').write_text('mine')
+    results = RouteResults(ROUTES, 2, tmp_path, RUN, resume)
+    collect(results, 1)
+    results.delete()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['rank0_notes.txt', 'thesis.zip']
 
 
 def test_run_is_noted_as_json(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def test_unmeasured_fields_are_left_out(tmp_path):
     needed = {'id', 'name', 'kind', 'gflops', 'params_m', 'metrics'}
     assert set(measured) == needed | {'latency_ms', 'memory_mb'}
     assert set(unmeasured) == needed
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_a_metric_that_broke_is_null(tmp_path, value):
+    broken = Record(0, 's[0:12]', 'anchor', 33.5, 22.9, {'mIoU': value, 'aAcc': 81.8})
+    path = write_records([broken], tmp_path / 'stitches.json')
+    assert json.loads(path.read_text())[0]['metrics'] == {'mIoU': None, 'aAcc': 81.8}
+    assert math.isnan(read_records(path)[0].metrics['mIoU'])
 
 
 def test_record_of_a_route():

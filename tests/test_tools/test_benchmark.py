@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mmseg.evaluation import IoUMetric
 from toy_job import assert_one_line
 
 from mmsnnet.engine import StitchTestLoop
+from mmsnnet.engine.loops import UNFINISHED_FOLDER
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.stitching import read_records
 
@@ -82,9 +84,11 @@ def test_killed_at_random_it_resumes_to_the_same_records(trained, run_tool, tmp_
 
 def wait_for_progress(process: subprocess.Popen, out: Path, rng: random.Random) -> None:
     """Wait until the process has written something that was not there, or ended."""
-    before = len(list(out.glob('partial/*')))
+    before = len(list((out / UNFINISHED_FOLDER).glob('*')))
     deadline = time.time() + 60
-    while len(list(out.glob('partial/*'))) <= before and process.poll() is None and time.time() < deadline:
+    while (
+        len(list((out / UNFINISHED_FOLDER).glob('*'))) <= before and process.poll() is None and time.time() < deadline
+    ):
         time.sleep(0.02)
     time.sleep(rng.uniform(0, 0.05))
 
@@ -105,7 +109,7 @@ def test_an_interrupted_measurement_goes_on(trained, run_tool, tmp_path):
     assert json.loads(path.read_text())['routes']['s[0:2]']['samples_ms'][0] < 1e6
 
 
-def test_resuming_another_checkpoint_is_refused(trained, run_tool, tmp_path, monkeypatch):
+def test_resuming_another_run_is_refused(trained, run_tool, tmp_path, monkeypatch):
     def interrupt(*_) -> None:
         raise KeyboardInterrupt
 
@@ -114,10 +118,83 @@ def test_resuming_another_checkpoint_is_refused(trained, run_tool, tmp_path, mon
         patched.setattr(StitchTestLoop, '_report_route', interrupt)
         with pytest.raises(SystemExit, match='interrupted'):
             run_tool('benchmark', config, checkpoint, '--out', tmp_path / 'out')
-    other = checkpoint.parent / 'iter_2.pth'
-    with pytest.raises(SystemExit) as stopped:
-        run_tool('benchmark', config, other, '--out', tmp_path / 'out', '--resume')
-    assert_one_line(stopped.value, 'checkpoint.* was .*, now it is')
+    label = next((tmp_path / 'data' / 'annotations' / 'val').glob('*.png'))
+    for other, arguments, message in (
+        (checkpoint.with_name('iter_2.pth'), [], 'checkpoint was "iter_4.pth", now it is "iter_2.pth"'),
+        (
+            *(checkpoint, ['--cfg-options', 'model.data_preprocessor.mean=[90,120,120]']),
+            r'settings.model.data_preprocessor.mean.0 was 120.0, now it is 90',
+        ),
+        (checkpoint, ['--dtype', 'bfloat16'], 'dtype was "float32", now it is "bfloat16"'),
+        (checkpoint, ['--cfg-options', 'test_cfg.input_shape=(64,64)'], r'input_shape.0 was 32, now it is 64'),
+        (checkpoint, ['--routes', 'anchors'], 'routes was'),
+        # The last one: it changes the data.
+        (checkpoint, [], 'data_sha256 was'),
+    ):
+        if message.startswith('data'):
+            label.write_bytes(label.read_bytes() + b' ')
+        with pytest.raises(SystemExit) as stopped:
+            run_tool('benchmark', config, other, '--out', tmp_path / 'out', '--resume', *arguments)
+        assert_one_line(stopped.value, f'cannot resume the evaluation in .*{message}')
+
+
+def test_times_of_another_model_are_not_taken_over(trained, run_tool, tmp_path):
+    config, checkpoint = trained
+    arguments = ['--out', tmp_path / 'out', '--routes', 'anchors', '--latency', '--repetitions', 1]
+    run_tool('benchmark', config, checkpoint, *arguments)
+    path = tmp_path / 'out' / 'latency.json'
+    content = json.loads(path.read_text())
+    for route in content['routes'].values():
+        route['samples_ms'] = [1e6]
+    path.write_text(json.dumps(content))
+    run_tool('benchmark', config, checkpoint.with_name('iter_2.pth'), *arguments, '--resume')
+    assert all(route['samples_ms'][0] < 1e6 for route in json.loads(path.read_text())['routes'].values())
+    assert all(record.latency_ms < 1e6 for record in read_records(tmp_path / 'out' / 'stitches.json'))
+
+
+def test_some_routes_leave_records_of_others_but_of_another_precision(trained, run_tool, tmp_path):
+    arguments = ['benchmark', *trained, '--out', tmp_path / 'out']
+    run_tool(*arguments, '--latency', '--repetitions', 1)
+    everything = (tmp_path / 'out' / 'stitches.json').read_bytes()
+    run_tool(*arguments, '--routes', 'anchors')
+    assert (tmp_path / 'out' / 'stitches.json').read_bytes() == everything
+    run_tool(*arguments, '--routes', 'anchors', '--dtype', 'bfloat16')
+    records = read_records(tmp_path / 'out' / 'stitches.json')
+    assert [record.provenance['dtype'] for record in records] == ['bfloat16'] * 2
+
+
+def test_settings_of_the_config_stay(trained, config_file, run_tool, tmp_path):
+    settings = {'test_cfg.fp16': True, 'test_cfg.input_shape': (64, 64), 'test_cfg.main_route': 's[0:2]'}
+    config = config_file(**settings)
+    for tool, out in (('benchmark', '--out'), ('test', '--work-dir')):
+        run_tool(tool, config, trained[1], out, tmp_path / tool, '--routes', 'l[0:4]')
+        # The main route is evaluated, too.
+        records = read_records(tmp_path / tool / 'stitches.json')
+        assert [record.name for record in records] == ['s[0:2]', 'l[0:4]']
+        assert records[0].provenance['dtype'] == 'float16'
+        assert records[0].provenance['input_shape'] == [64, 64]
+    assert (tmp_path / 'benchmark' / 'log').is_dir()
+    run_tool('benchmark', config, trained[1], '--out', tmp_path / 'out', '--work-dir', tmp_path / 'logs')
+    assert (tmp_path / 'logs').is_dir()
+    assert not (tmp_path / 'out' / 'log').exists()
+
+
+def test_deletes_no_file_of_the_user(trained, run_tool, tmp_path):
+    out = tmp_path / 'out'
+    kept = [out / 'partial' / 'thesis.txt', out / UNFINISHED_FOLDER / 'notes.txt']
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text('mine')
+    run_tool('benchmark', *trained, '--out', out, '--routes', 'anchors')
+    assert all(path.read_text() == 'mine' for path in kept)
+
+
+def test_an_infinite_metric_is_written_as_null(trained, run_tool, tmp_path, monkeypatch):
+    compute = IoUMetric.compute_metrics
+    monkeypatch.setattr(IoUMetric, 'compute_metrics', lambda *args: {**compute(*args), 'surprise': float('inf')})
+    run_tool('benchmark', *trained, '--out', tmp_path / 'out', '--routes', 'anchors')
+    rows = json.loads((tmp_path / 'out' / 'stitches.json').read_text())
+    assert [row['metrics']['surprise'] for row in rows] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -189,15 +266,25 @@ def test_compares_two_benchmarks(trained, run_tool, tmp_path, capsys):
     assert_one_line(stopped.value, 'has no metrics to compare')
 
 
-def test_two_ranks_give_the_metrics_of_one(trained, run_tool, tmp_path):
-    config, checkpoint = trained
-    run_tool('benchmark', config, checkpoint, '--out', tmp_path / 'one')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '29517']
-    command += [ROOT / 'tools' / 'benchmark.py', config, checkpoint, '--out', tmp_path / 'two', '--launcher', 'pytorch']
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+def test_two_ranks_give_the_metrics_of_one_and_share_their_computation(trained, config_file, run_tool, tmp_path):
+    notes = tmp_path / 'notes'
+    config = config_file(
+        custom_imports=dict(imports=['mmsnnet', 'witness_metric'], allow_failed_imports=False),
+        test_evaluator=dict(type='WitnessMetric', notes=str(notes)),
+    )
+    run_tool('benchmark', config, trained[1], '--out', tmp_path / 'one')
+    assert notes.read_text().split() == ['0'] * 4
+    notes.unlink()
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone']
+    command += [ROOT / 'tools/benchmark.py', config, trained[1], '--out', tmp_path / 'two', '--launcher', 'pytorch']
+    environment = {**os.environ, 'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}', 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(notes.read_text().split()) == ['0', '0', '1', '1']
     one, two = (read_records(tmp_path / name / 'stitches.json') for name in ('one', 'two'))
-    assert [record.metrics for record in one] == [record.metrics for record in two]
+    assert [(record.metrics, record.classes) for record in one] == [(record.metrics, record.classes) for record in two]
 
 
 def test_streams_frames_at_a_rate(trained, run_tool, tmp_path, capsys):

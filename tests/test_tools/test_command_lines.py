@@ -48,6 +48,16 @@ def test_predictions_and_painted_images_are_saved(trained, run_tool, tmp_path):
     assert list((tmp_path / 'shown').glob('**/*.png'))
 
 
+def test_predictions_are_saved_by_those_of_several_metrics_that_can(trained, config_file, run_tool, tmp_path):
+    config = config_file(test_evaluator=[dict(type='IoUMetric'), dict(type='IoUMetric', prefix='again')])
+    run_tool('test', config, trained[1], '--out', tmp_path / 'masks', '--routes', 'l[0:4]')
+    assert len(list((tmp_path / 'masks').glob('*.png'))) == 4
+    config = config_file(test_evaluator=dict(type='mmdet.VOCMetric'))
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('test', config, trained[1], '--out', tmp_path / 'masks')
+    assert_one_line(stopped.value, '--out needs a metric that saves predictions, IoUMetric or CocoMetric, and there is')
+
+
 def test_a_single_anchor_gives_one_record_to_compare_with(make_config, run_tool, tmp_path):
     cfg = make_config(custom_hooks=[])
     cfg.model.backbone = dict(type='AnchorViT', anchor=cfg.model.backbone.anchors[1], out_indices=(1, 3))
@@ -58,6 +68,10 @@ def test_a_single_anchor_gives_one_record_to_compare_with(make_config, run_tool,
     (alone,) = read_records(tmp_path / 'work_dir' / 'stitches.json')
     assert alone.gflops > 0
     assert 'mIoU' in alone.metrics
+    assert alone.provenance['dtype'] == 'float32'
+    run_tool('test', tmp_path / 'alone.py', tmp_path / 'work_dir' / 'iter_4.pth', '--dtype', 'bfloat16')
+    (in_bfloat16,) = read_records(tmp_path / 'work_dir' / 'stitches.json')
+    assert in_bfloat16.provenance['dtype'] == 'bfloat16'
     run_tool('plot', tmp_path / 'work_dir' / 'stitches.json', '--out', tmp_path / 'plots' / 'plot.png')
     assert (tmp_path / 'plots' / 'plot.png').exists()
     run_tool('flops', tmp_path / 'alone.py', '--json', tmp_path / 'flops.json')

@@ -1,0 +1,62 @@
+"""Metrics of many routes shared among ranks: each rank computes those of some routes, and all know all in the end."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch.distributed
+from mmengine.dist import get_dist_info
+from mmengine.evaluator import metric as mmengine_metric
+from torch.distributed import ProcessGroup
+
+T = TypeVar('T')
+
+
+class RankGroup:
+    """The ranks of a job, connected so that objects travel without passing through a GPU. Not a job: one rank alone."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = get_dist_info()
+        self._group: ProcessGroup | None = torch.distributed.new_group(backend='gloo') if self.size > 1 else None
+
+    def to_rank(self, value: T, rank: int) -> list[T] | None:
+        """The values of all ranks in their order, on one of them; None on the others."""
+        if self._group is None:
+            return [value]
+        received = [None] * self.size if self.rank == rank else None
+        torch.distributed.gather_object(value, received, dst=rank, group=self._group)
+        return received
+
+    def to_all(self, value: T) -> list[T]:
+        """The values of all ranks in their order."""
+        if self._group is None:
+            return [value]
+        received: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(received, value, group=self._group)
+        return received
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._group is not None:
+            torch.distributed.destroy_process_group(self._group)
+
+
+def interleaved(parts: list[list[T]], size: int) -> list[T]:
+    """Results of all ranks in the order of the samples, which the ranks took in turn, without those that filled up."""
+    return [result for results in zip(*parts, strict=True) for result in results][:size]
+
+
+@contextmanager
+def evaluating_alone() -> Iterator[None]:
+    """Let MMEngine's metrics compute from the results they hold, without asking other ranks."""
+    replaced: dict[str, Callable] = {
+        'collect_results': lambda results, size, *_, **__: results[:size],
+        'is_main_process': lambda *_: True,
+        'broadcast_object_list': lambda *_, **__: None,
+    }
+    originals = {name: getattr(mmengine_metric, name) for name in replaced}
+    vars(mmengine_metric).update(replaced)
+    try:
+        yield
+    finally:
+        vars(mmengine_metric).update(originals)
