@@ -3,32 +3,37 @@
 $ python tools/convert_official.py IN.pth OUT.pth
 
 Takes whole segmentors and bare backbones. Every key is reported: renamed, dropped and why, or unknown, an error.
+Objects that MMEngine has pickled beside the weights, such as the loss history, are dropped and named. No code of the
+file runs.
 """
 
 import argparse
+from pathlib import Path
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmsnnet.cli import check_file, command
+from mmsnnet.cli import command
+from mmsnnet.compat.untrusted import load_untrusted
 from mmsnnet.convert import convert_checkpoint
+from mmsnnet.stitching.records import write_file
 
 
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('source', metavar='IN.pth', help='released checkpoint')
-    parser.add_argument('target', metavar='OUT.pth', help='file to write')
+    parser.add_argument('source', metavar='IN.pth', type=Path, help='released checkpoint')
+    parser.add_argument('target', metavar='OUT.pth', type=Path, help='file to write')
     args = parser.parse_args()
-    conversion = convert_checkpoint(
-        CheckpointLoader.load_checkpoint(check_file(args.source, 'checkpoint'), map_location='cpu')
-    )
+    checkpoint, unread = load_untrusted(args.source)
+    conversion = convert_checkpoint(checkpoint)
     for old, new in conversion.mapped.items():
         print(f'{old} -> {", ".join(new)}')
-    for old, reason in conversion.dropped.items():
+    dropped = conversion.dropped | {place: f'a pickled {origin}' for place, origin in unread.items()}
+    for old, reason in dropped.items():
         print(f'{old} dropped: {reason}')
-    torch.save({'meta': {}, 'state_dict': conversion.state_dict}, args.target)
-    print(f'{len(conversion.mapped)} keys mapped, {len(conversion.dropped)} dropped, none unknown: {args.target}')
+    content = {'meta': {}, 'state_dict': conversion.state_dict}
+    write_file(args.target, lambda partial: torch.save(content, partial))
+    print(f'{len(conversion.mapped)} keys mapped, {len(dropped)} dropped, none unknown: {args.target}')
 
 
 if __name__ == '__main__':

@@ -8,10 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from toy_job import assert_one_line
+from toys import DATA
 
+from mmsnnet.convert import convert_segmentor
 from mmsnnet.engine import StitchTestLoop
 from mmsnnet.stitching import read_records
 
@@ -102,6 +106,31 @@ def test_testing_some_routes_keeps_the_records_of_others(trained, run_tool, tmp_
     # Another checkpoint's are not mixed with them.
     run_tool('test', trained[0], trained[1].with_name('iter_2.pth'), '--work-dir', tmp_path, '--routes', 'anchors')
     assert len(read_records(tmp_path / 'stitches.json')) == 2
+
+
+def test_converts_a_released_checkpoint_with_pickled_objects(run_tool, tmp_path, capsys):
+    arrays = np.load(DATA / 'official_tiny.npz')
+    weights = {
+        f'backbone.{key.removeprefix("param/")}': torch.from_numpy(arrays[key]) for key in arrays if key[:6] == 'param/'
+    }
+    history = {'message_hub': {'log_scalars': {'train/loss': HistoryBuffer([1.0], [1])}}}
+    torch.save({'state_dict': weights, **history}, tmp_path / 'released.pth')
+    run_tool('convert_official', tmp_path / 'released.pth', tmp_path / 'converted.pth')
+    converted = torch.load(tmp_path / 'converted.pth', weights_only=True)['state_dict']
+    expected = convert_segmentor(weights).state_dict
+    assert converted.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in converted.items())
+    printed = capsys.readouterr().out
+    assert (
+        'message_hub.log_scalars.train/loss dropped: a pickled mmengine.logging.history_buffer.HistoryBuffer' in printed
+    )
+    for arguments, message in (
+        ([tmp_path / 'none.pth'], "no checkpoint at '.*none.pth'"),
+        ([DATA / 'official_tiny.npz'], 'is no checkpoint that torch.save has written'),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run_tool('convert_official', *arguments, tmp_path / 'out.pth')
+        assert_one_line(stopped.value, message)
 
 
 def test_quickstart_names_a_missing_folder(run_tool, tmp_path):
