@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmsnnet.engine import StitchTestLoop
 from mmsnnet.engine.loops import UNFINISHED_FOLDER
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import read_records
@@ -140,6 +142,38 @@ def test_main_route_is_the_largest_anchor_else_the_dearest_selected(make_config)
     assert metrics['mIoU'] == metrics['l0-4/mIoU']
     runner = test_runner(make_config(**{'test_cfg.routes': ['s[0:2]', 's[0:1]-l[2:4]']}))
     assert runner.test_loop.main_route.name == 's[0:1]-l[2:4]'
+
+
+def test_logging_services_take_all_names_of_metrics(make_config):
+    # What MLflow, the strictest, allows.
+    metrics = test_runner(make_config()).metrics
+    assert len(metrics) == 3 + 4 * 3
+    assert all(re.fullmatch(r'[\w\-./ ]+', name) for name in metrics)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'dtype': 'float64'}, "dtype must be one of 'float32', 'float16', 'bfloat16', got 'float64'"),
+        ({'dtype': 'bfloat16', 'fp16': True}, "fp16=True means dtype='float16', got dtype='bfloat16'"),
+    ],
+)
+def test_refuses_a_precision_that_is_unknown_or_said_twice(make_config, settings, message):
+    cfg = make_config(**{f'val_cfg.{key}': value for key, value in settings.items()})
+    with pytest.raises(UserError, match=message):
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_runs_in_the_precision_of_its_records(make_config, dtype):
+    runner = Runner.from_cfg(make_config(**{'test_cfg.dtype': dtype}))
+    seen = set()
+    layer = find_backbone(runner.model).anchors[0].blocks[0].mlp.fc1
+    # Costs are counted on one image, in float32; batches have two.
+    layer.register_forward_hook(lambda module, args, output: seen.add((len(output), str(output.dtype))))
+    runner.test()
+    assert seen == {(1, 'torch.float32'), (2, f'torch.{dtype}')}
+    assert {record.provenance['dtype'] for record in runner.test_loop.records} == {dtype}
 
 
 def test_writes_records_of_all_routes(make_config):
