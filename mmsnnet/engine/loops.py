@@ -85,7 +85,8 @@ class _RoutesLoop:
         # An unknown route should stop a run before it trains, not at its first validation.
         space = find_backbone(self.runner.model).space
         only_costs_tell = isinstance(routes, str) and routes.startswith('budget:')
-        self._select(space, self._measure_costs().gflops if only_costs_tell else range(len(space)))
+        self.costs = self._measure_costs() if only_costs_tell else None
+        self._select(space, self.costs.gflops if self.costs else range(len(space)))
 
     def run(self) -> dict[str, float]:
         """Evaluate every selected route; the route set before is set again afterwards.
@@ -95,7 +96,7 @@ class _RoutesLoop:
         """
         model = unwrapped_model(self.runner)
         backbone = find_backbone(model)
-        self.costs = self._measure_costs()
+        self.costs = self.costs or self._measure_costs()
         self.routes, self.main_route = self._select(backbone.space, self.costs.gflops)
         self.sharing = SharedPrefixes(backbone, self.routes, self.main_route, self.memory_budget_mb, self.route_batch)
         route_before, evaluator, dataloader = backbone.route, self.evaluator, self.dataloader

@@ -271,6 +271,8 @@ def test_two_ranks_give_the_metrics_of_one_and_share_their_computation(trained, 
     config = config_file(
         custom_imports=dict(imports=['mmsnnet', 'witness_metric'], allow_failed_imports=False),
         test_evaluator=dict(type='WitnessMetric', notes=str(notes)),
+        # Two ranks have to see one of three images twice.
+        **{'test_dataloader.dataset.indices': 3, 'test_dataloader.batch_size': 1},
     )
     run_tool('benchmark', config, trained[1], '--out', tmp_path / 'one')
     assert notes.read_text().split() == ['0'] * 4
