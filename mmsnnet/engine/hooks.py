@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather, get_dist_info
+from mmengine.dist import all_gather, get_dist_info, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_heads, check_parallel, check_strides
+from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
-from mmsnnet.engine.randomness import seed_each_batch, seeded, shared_seed
+from mmsnnet.engine.randomness import seed_generators, seeded, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
@@ -125,9 +126,11 @@ class StitchSamplingHook(Hook):
             self._solve(runner, model)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        seed_each_batch(runner, self._seed)
+        seed_each_sample(runner, self._seed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        # MMEngine saves no random states: drop path and dropout draw from those of an iteration.
+        seed_generators(self._seed, get_rank(), runner.iter)
         draw = runner.iter // self._batches_per_step if self.draw_per == 'step' else runner.iter
         if self.per_rank_routes:
             rank, num_ranks = get_dist_info()
