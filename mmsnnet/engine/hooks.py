@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmsnnet.engine.batches import mask_padding
 from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_heads, check_parallel, check_strides
 from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
@@ -109,7 +110,7 @@ class StitchSamplingHook(Hook):
         self._batches_per_step = runner.optim_wrapper._accumulative_counts
         self._guard = FiniteLossGuard(
             model,
-            runner.optim_wrapper.optimizer,
+            runner.optim_wrapper,
             self.on_nonfinite_loss,
             lambda: f'iteration {runner.iter + 1}, stitch {self.backbone.route}',
             runner.logger,
@@ -187,12 +188,14 @@ class StitchSamplingHook(Hook):
         runner.logger.info(f'variance of the features entered that stitching layers explain: {shares}')
 
 
-def _training_images(model: nn.Module, dataset: Sequence, indices: Sequence[int], seed: int) -> Iterator[Tensor]:
-    """Preprocessed training images (1, 3, H, W), augmented alike whichever rank loads them."""
+def _training_images(
+    model: nn.Module, dataset: Sequence, indices: Sequence[int], seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Preprocessed training images (1, 3, H, W), augmented alike whichever rank loads them, and masks of padding."""
     for index in indices:
         with seeded(seed, index):
             batch = model.data_preprocessor(pseudo_collate([dataset[index]]), training=True)
-        yield batch['inputs']
+        yield batch['inputs'], mask_padding(batch['inputs'], batch['data_samples'])
 
 
 def _one_of(name: str, word: str, allowed: Sequence[str]) -> str:
