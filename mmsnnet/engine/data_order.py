@@ -9,7 +9,7 @@ from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from mmsnnet.engine.randomness import seed_generators, shared_seed
 from mmsnnet.errors import UserError
@@ -28,9 +28,12 @@ def seed_each_sample(runner: Runner, seed: int) -> None:
 
     Workers do so themselves. A resumed loop over iterations reads no sample that it has trained on. Call this whenever
     an epoch starts.
+
+    Raises:
+        ValueError: an epoch has no batch; when the first one is drawn.
     """
     loop, loader = runner.train_loop, runner.train_dataloader
-    if not isinstance(loader.batch_sampler, _Draws):
+    if getattr(loader.batch_sampler, 'loop', None) is not loop:
         # Loaders pass this method, where a data set has it, all that a batch sampler yields for a batch.
         loader.dataset.__getitems__ = partial(_load, loader.dataset, seed, get_rank())
         # A loader refuses a plain assignment: running iterators would not notice it. None is used from here on.
@@ -55,19 +58,24 @@ class _Draws:
     """A batch sampler of ``Draw``s: the rest of a loop over iterations, or an epoch of a loop over epochs."""
 
     def __init__(self, batches: BatchSampler, loop: BaseLoop) -> None:
-        self._batches = batches
-        self._loop = loop
+        self.batches = batches
+        self.loop = loop
+
+    @property
+    def sampler(self) -> Sampler:
+        """MMEngine's hooks look here."""
+        return self.batches.sampler
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        loop = self._loop
-        if isinstance(loop, IterBasedTrainLoop):
-            batches = islice(_endless(self._batches), loop.iter, None)
+        done = self.loop.iter
+        if isinstance(self.loop, IterBasedTrainLoop):
+            batches = islice(_endless(self.batches), done, None)
         else:
-            batches = _epoch(self._batches, loop.epoch)
-        for iteration, indices in enumerate(batches, start=loop.iter):
+            batches = _epoch(self.batches, self.loop.epoch)
+        for iteration, indices in enumerate(batches, start=done):
             yield [Draw(iteration, place, index) for place, index in enumerate(indices)]
 
 
@@ -77,6 +85,7 @@ def _endless(batches: BatchSampler) -> Iterator[list[int]]:
 
 
 def _epoch(batches: BatchSampler, epoch: int) -> Iterator[list[int]]:
+    """The batches of one epoch, at least one."""
     if hasattr(batches.sampler, 'set_epoch'):
         batches.sampler.set_epoch(epoch)
     is_empty = True
@@ -95,7 +104,7 @@ def _batches_from_the_first(runner: Runner) -> BatchSampler:
     """
     cfg, loader = runner._train_dataloader, runner.train_dataloader
     if isinstance(cfg, DataLoader):
-        return loader.batch_sampler
+        return getattr(loader.batch_sampler, 'batches', loader.batch_sampler)
     seed = shared_seed(runner, None)
     sampler = DATA_SAMPLERS.build(cfg['sampler'], default_args={'dataset': loader.dataset, 'seed': seed})
     if cfg.get('batch_sampler') is None:

@@ -44,7 +44,7 @@ class StitchSamplingHook(Hook):
     checkpoint brought them. The cost of every route is measured on the model itself. Route id and GFLOPs of each
     iteration go to the log and the visualisation backends, as ``route`` and ``route_gflops``.
 
-    Random states are a function of seed, rank and iteration, so that a resumed run equals one that never stopped.
+    Random states are a function of seed, rank, iteration and sample: a resumed run equals one that never stopped.
 
     Args:
         sampler: of ``mmsnnet.ROUTE_SAMPLERS``; gets ``gflops``, ``seed``, and for ``records``, a file, what is in it.
@@ -53,7 +53,8 @@ class StitchSamplingHook(Hook):
         seed: of the sampler and of the choice of images; by default the runner's.
         draw_per: ``'step'``: one route for all batches that gradients are accumulated over; ``'batch'``: one for each.
         per_rank_routes: let each rank draw its own route; gradients are averaged over ranks as always.
-        on_nonfinite_loss: ``'stop'`` before the weights are spoilt, or ``'skip'`` that optimizer step.
+        on_nonfinite_loss: ``'stop'`` before the weights are spoilt, or ``'skip'`` that optimizer step. Where a dynamic
+            loss scale falls at such a step, some are skipped before training stops.
 
     Raises:
         ValueError: an unknown word.

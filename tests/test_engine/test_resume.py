@@ -14,9 +14,12 @@ import pytest
 import torch
 from mmcv.transforms import TRANSFORMS
 from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
+from torch.utils.data import BatchSampler
 
 from mmsnnet.engine.randomness import seeded
+from mmsnnet.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 7
@@ -125,19 +128,24 @@ def test_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path, changes,
     whole, routes = train(random_model(make_config, work_dir=str(tmp_path / 'whole'), **changes))
     parts = dict(changes, work_dir=str(tmp_path / 'parts'))
     interrupt(random_model(make_config, **parts), stop)
+    parts |= {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
     resumed, rest = train(random_model(make_config, **parts, resume=True))
     assert list(rest) == list(range(min(rest), ITERATIONS))
     assert rest == {iteration: routes[iteration] for iteration in rest}
     assert_same_end(resumed, whole)
 
 
-@pytest.mark.parametrize('persistent', [False, True])
-def test_loop_over_epochs_augments_anew_in_each_and_resumes_between_two(make_config, tmp_path, persistent):
+@pytest.mark.parametrize(
+    'loading', [{'persistent_workers': True}, {'batch_sampler': dict(type='BatchSampler', drop_last=False)}]
+)
+def test_loop_over_epochs_augments_anew_in_each_and_resumes_between_two(make_config, tmp_path, loading):
+    DATA_SAMPLERS.register_module(module=BatchSampler, force=True)
+
     def make(**changes):
         cfg = with_noise(random_model(make_config, **changes))
         cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
         cfg.default_hooks.checkpoint.by_epoch = True
-        cfg.train_dataloader.update(num_workers=2, persistent_workers=persistent, batch_size=5)
+        cfg.train_dataloader.update(num_workers=2, batch_size=5, **loading)
         cfg.train_dataloader.sampler.type = 'DefaultSampler'
         return cfg
 
@@ -156,6 +164,13 @@ def test_resumed_run_reads_no_image_that_it_has_trained_on(make_config):
     DrawNoise.read.clear()
     _, rest = train(with_noise(random_model(make_config, resume=True)))
     assert len(DrawNoise.read) == 2 * len(rest) < 2 * ITERATIONS
+
+
+def test_refuses_epochs_without_a_batch(make_config):
+    cfg = make_config(**{'train_dataloader.batch_size': 11, 'train_dataloader.drop_last': True})
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    with pytest.raises(UserError, match=r'no batch: .* smaller train_dataloader\.batch_size'):
+        train(cfg)
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'detection'])
