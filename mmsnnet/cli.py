@@ -211,15 +211,30 @@ def forget_pretrained(model: ConfigDict) -> None:
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """A ``main`` that tells what the user can put right in one line, and everything else with its traceback."""
+    """A ``main`` that tells what the user can put right in one line, and everything else with its traceback.
+
+    Ranks that have succeeded end together.
+    """
 
     @functools.wraps(main)
     def wrapped() -> None:
         try:
             main()
+            _end_process_group()
         except KeyboardInterrupt:
             sys.exit('interrupted')
         except (UserError, OSError) as error:
             sys.exit(f'error: {error}')
 
     return wrapped
+
+
+def _end_process_group() -> None:
+    """End the process group, if any, once every rank is done with it.
+
+    A process that exits with the group alive may be aborted by the group's threads. After an error there is nothing to
+    wait for: launchers end the other ranks.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

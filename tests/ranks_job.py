@@ -12,7 +12,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmsnnet.cli import build_runner
+from mmsnnet.cli import build_runner, command
 from mmsnnet.models import find_backbone
 
 
@@ -44,6 +44,7 @@ def state_of(runner: Runner) -> dict:
     return {key.removeprefix('module.'): value.clone() for key, value in runner.model.state_dict().items()}
 
 
+@command
 def main() -> None:
     for path in sys.argv[1:]:
         cfg = Config.fromfile(path)

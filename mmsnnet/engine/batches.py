@@ -1,12 +1,14 @@
 """What loops do to batches beyond iterating over them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.dataset import BaseDataset
-from torch import nn
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 
@@ -64,6 +66,19 @@ class _CheckedCollate:
         readable = [sample for sample in samples if not isinstance(sample, Unreadable)]
         unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
         return CheckedBatch(self.collate(readable) if readable else None, unreadable)
+
+
+def mask_padding(images: Tensor, samples: Sequence[BaseDataElement] | None) -> Tensor:
+    """Mask (B, H, W) of preprocessed images (B, 3, H, W), False where a data preprocessor has padded them.
+
+    Padding by a step of the pipeline counts as image: it leaves no trace in a sample's ``img_shape``.
+    """
+    is_image = torch.zeros_like(images[:, 0], dtype=torch.bool)
+    for index in range(len(images)):
+        sample = samples[index] if samples else {}
+        height, width = sample.get('img_shape', images.shape[-2:])[:2]
+        is_image[index, :height, :width] = True
+    return is_image
 
 
 @contextmanager

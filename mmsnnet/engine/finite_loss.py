@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -13,29 +14,37 @@ from mmsnnet.errors import UserError
 
 ACTIONS = ('stop', 'skip')
 
+# In a row, under a loss scale that falls: as many as take PyTorch's first one, 65536, to 1.
+TOLERATED_STEPS = 16
+
 
 class FiniteLossGuard:
     """Stops training at a loss that is not finite, or skips that optimizer step, on all ranks alike.
 
-    The loss is looked at when the optimizer is about to step: asking a GPU earlier would make it wait.
+    The loss is looked at when the optimizer is about to step: asking a GPU earlier would make it wait. Where half
+    precision trains with a dynamic loss scale, which falls at each such step, ``'stop'`` first skips
+    ``TOLERATED_STEPS`` in a row.
 
     Args:
         model: an MMEngine model, unwrapped.
+        optim_wrapper: its optimizer's.
         action: ``'stop'`` or ``'skip'``.
         where: tells iteration and route.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, action: str, where: Callable[[], str], logger: Logger
+        self, model: nn.Module, optim_wrapper: OptimWrapper, action: str, where: Callable[[], str], logger: Logger
     ) -> None:
         self._model = model
         self._action = action
+        self._tolerated = TOLERATED_STEPS if _lowers_its_loss_scale(optim_wrapper) else 0
+        self._bad_steps = 0
         self._where = where
         self._logger = logger
         self._is_bad: Tensor | None = None
         self._parse_losses = model.parse_losses
         model.parse_losses = self._note
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        self._handle = optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
 
     def remove(self) -> None:
         """Leave model and optimizer as they were."""
@@ -49,12 +58,16 @@ class FiniteLossGuard:
             RuntimeError: no, and training is to stop.
         """
         is_bad, self._is_bad = self._is_bad, None
-        if is_bad is None or not bool(is_bad):
+        if is_bad is None:
             return True
-        if self._action == 'stop':
+        self._bad_steps = self._bad_steps + 1 if bool(is_bad) else 0
+        if not self._bad_steps:
+            return True
+        if self._action == 'stop' and self._bad_steps > self._tolerated:
+            in_a_row = f', in {self._bad_steps} optimizer steps in a row' if self._tolerated else ''
             raise UserError(
-                f'the loss is not finite at {self._where()}: go on from the last checkpoint with a lower learning rate '
-                "or clip_grad, or set on_nonfinite_loss='skip' of the StitchSamplingHook"
+                f'the loss is not finite at {self._where()}{in_a_row}: go on from the last checkpoint with a lower '
+                "learning rate or clip_grad, or set on_nonfinite_loss='skip' of the StitchSamplingHook"
             )
         self._check_statistics()
         self._logger.warning(f'the loss is not finite at {self._where()}: no weight changes')
@@ -82,3 +95,9 @@ class FiniteLossGuard:
                     f'the loss is not finite at {self._where()}, and neither is {name} any more: '
                     'go on from the last checkpoint'
                 )
+
+
+def _lowers_its_loss_scale(optim_wrapper: OptimWrapper) -> bool:
+    """Whether a non-finite loss makes the loss scale fall: in float16, unless the scale is fixed."""
+    is_dynamic = hasattr(optim_wrapper, 'loss_scaler') and optim_wrapper._scale_update_param is None
+    return is_dynamic and optim_wrapper.cast_dtype in (None, torch.float16)

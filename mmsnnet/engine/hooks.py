@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather, get_dist_info
+from mmengine.dist import all_gather, get_dist_info, get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmsnnet.engine.batches import mask_padding
 from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_heads, check_parallel, check_strides
+from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
-from mmsnnet.engine.randomness import seed_each_batch, seeded, shared_seed
+from mmsnnet.engine.randomness import seed_generators, seeded, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
@@ -42,7 +44,7 @@ class StitchSamplingHook(Hook):
     checkpoint brought them. The cost of every route is measured on the model itself. Route id and GFLOPs of each
     iteration go to the log and the visualisation backends, as ``route`` and ``route_gflops``.
 
-    Random states are a function of seed, rank and iteration, so that a resumed run equals one that never stopped.
+    Random states are a function of seed, rank, iteration and sample: a resumed run equals one that never stopped.
 
     Args:
         sampler: of ``mmsnnet.ROUTE_SAMPLERS``; gets ``gflops``, ``seed``, and for ``records``, a file, what is in it.
@@ -51,7 +53,8 @@ class StitchSamplingHook(Hook):
         seed: of the sampler and of the choice of images; by default the runner's.
         draw_per: ``'step'``: one route for all batches that gradients are accumulated over; ``'batch'``: one for each.
         per_rank_routes: let each rank draw its own route; gradients are averaged over ranks as always.
-        on_nonfinite_loss: ``'stop'`` before the weights are spoilt, or ``'skip'`` that optimizer step.
+        on_nonfinite_loss: ``'stop'`` before the weights are spoilt, or ``'skip'`` that optimizer step. Where a dynamic
+            loss scale falls at such a step, some are skipped before training stops.
 
     Raises:
         ValueError: an unknown word.
@@ -108,7 +111,7 @@ class StitchSamplingHook(Hook):
         self._batches_per_step = runner.optim_wrapper._accumulative_counts
         self._guard = FiniteLossGuard(
             model,
-            runner.optim_wrapper.optimizer,
+            runner.optim_wrapper,
             self.on_nonfinite_loss,
             lambda: f'iteration {runner.iter + 1}, stitch {self.backbone.route}',
             runner.logger,
@@ -125,9 +128,11 @@ class StitchSamplingHook(Hook):
             self._solve(runner, model)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        seed_each_batch(runner, self._seed)
+        seed_each_sample(runner, self._seed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        # MMEngine saves no random states: drop path and dropout draw from those of an iteration.
+        seed_generators(self._seed, get_rank(), runner.iter)
         draw = runner.iter // self._batches_per_step if self.draw_per == 'step' else runner.iter
         if self.per_rank_routes:
             rank, num_ranks = get_dist_info()
@@ -184,12 +189,14 @@ class StitchSamplingHook(Hook):
         runner.logger.info(f'variance of the features entered that stitching layers explain: {shares}')
 
 
-def _training_images(model: nn.Module, dataset: Sequence, indices: Sequence[int], seed: int) -> Iterator[Tensor]:
-    """Preprocessed training images (1, 3, H, W), augmented alike whichever rank loads them."""
+def _training_images(
+    model: nn.Module, dataset: Sequence, indices: Sequence[int], seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Preprocessed training images (1, 3, H, W), augmented alike whichever rank loads them, and masks of padding."""
     for index in indices:
         with seeded(seed, index):
             batch = model.data_preprocessor(pseudo_collate([dataset[index]]), training=True)
-        yield batch['inputs']
+        yield batch['inputs'], mask_padding(batch['inputs'], batch['data_samples'])
 
 
 def _one_of(name: str, word: str, allowed: Sequence[str]) -> str:

@@ -3,23 +3,28 @@
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor
 
 from mmsnnet.errors import UserError
+from mmsnnet.models.anchors import Anchor
 from mmsnnet.models.stitched_vit import StitchedViT
 
 
 @torch.no_grad()
-def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> dict[str, float]:
+def solve_stitching_layers(
+    backbone: StitchedViT, batches: Iterable[Tensor | tuple[Tensor, Tensor]]
+) -> dict[str, float]:
     """Set every stitching layer to the affine map that best turns the features it leaves into those it enters.
 
-    Features are those of the anchors alone, in evaluation mode, all tokens of all images. Sums are kept in float64 on
-    the model's device, so memory does not grow with the number of images, and are added over ranks: each rank may bring
-    its own share of the images, and all end with the same weights.
+    Features are those of the anchors alone, in evaluation mode: all tokens of all images but those of padding. Sums are
+    kept in float64 on the model's device, so memory does not grow with the number of images, and are added over ranks:
+    each rank may bring its own share of the images, and all end with the same weights.
 
     Args:
-        batches: images (B, 3, H, W), preprocessed. A rank may bring none.
+        batches: images (B, 3, H, W), preprocessed. A rank may bring none. Images with padding come in a pair with a
+            mask (B, H, W) that is False on it. A patch counts where any pixel of it is image; prefix tokens always do.
 
     Returns:
         By a layer's name in the backbone, such as ``up.0.3``, the share of the variance of the features it enters, all
@@ -32,16 +37,18 @@ def solve_stitching_layers(backbone: StitchedViT, batches: Iterable[Tensor]) -> 
     pairs = [_PairMoments(backbone, pair, device) for pair in range(len(backbone.anchors) - 1)]
     was_training = backbone.training
     backbone.eval()
-    for images in batches:
-        features = [_boundary_features(backbone, index, images.to(device)) for index in range(len(backbone.anchors))]
+    for batch in batches:
+        images, is_image = batch if isinstance(batch, tuple) else (batch, batch.new_ones(batch[:, 0].shape))
+        images, is_image = images.to(device), is_image.to(device)
+        features = [_boundary_features(backbone, index, images, is_image) for index in range(len(backbone.anchors))]
         for pair in pairs:
             pair.add(features[pair.index], features[pair.index + 1])
     backbone.train(was_training)
     return {name: explained for pair in pairs for name, explained in pair.solve().items()}
 
 
-def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dict[int, Tensor]:
-    """Tokens (B * N, C) of one anchor after each number of blocks at which some pair may switch."""
+def _boundary_features(backbone: StitchedViT, index: int, images: Tensor, is_image: Tensor) -> dict[int, Tensor]:
+    """Tokens (T, C) of one anchor, without padding, after each number of blocks at which some pair may switch."""
     space, anchor = backbone.space, backbone.anchors[index]
     stops: set[int] = set()
     if index > 0:  # the large one of a pair
@@ -49,11 +56,18 @@ def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dic
     if index < len(backbone.anchors) - 1:  # the small one of a pair
         stops |= set(range(1, anchor.depth + 1))
     tokens, grid = anchor.embed(images)
+    counts = _tokens_that_count(anchor, is_image)
     features, start = {}, 0
     for stop in sorted(stops):
         tokens = anchor.run(tokens, start, stop, grid)
-        features[stop], start = tokens.flatten(0, -2), stop
+        features[stop], start = tokens.flatten(1, -2)[counts], stop
     return features
+
+
+def _tokens_that_count(anchor: Anchor, is_image: Tensor) -> Tensor:
+    """Mask (B, N) of an anchor's tokens from one of pixels (B, H, W)."""
+    patches = F.max_pool2d(is_image.float(), anchor.patch_size, ceil_mode=True).bool()
+    return F.pad(patches.flatten(1), (anchor.num_prefix_tokens, 0), value=True)
 
 
 class _PairMoments:
@@ -121,4 +135,4 @@ def _explained_variance(solution: Tensor, product: Tensor, target: Tensor) -> fl
 
 def _with_one(features: Tensor) -> Tensor:
     """Features (T, C) -> (T, C + 1) in float64, with a constant one at the end."""
-    return torch.nn.functional.pad(features.double(), (0, 1), value=1.0)
+    return F.pad(features.double(), (0, 1), value=1.0)

@@ -1,13 +1,16 @@
 import json
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
 
-from mmsnnet.engine import StitchSamplingHook
+from mmsnnet.engine import StitchSamplingHook, finite_loss, hooks
 from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.stitching import Record, ResourceConstrainedSampler, StitchSpace, write_records
@@ -48,6 +51,21 @@ def test_least_squares_start_changes_stitching_layers_only(make_config):
     assert changed == layers
     (log,) = Path(runner.log_dir).glob('*.log')
     assert re.search(r'stitching layers explain: up.0.1 [\d.]+%, down.0.1 [\d.]+%, up.0.2 [\d.]+%', log.read_text())
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'detection'])
+def test_least_squares_start_knows_image_from_padding(make_config, make_detection_config, monkeypatch, task):
+    cfg = make_config() if task == 'segmentation' else make_detection_config()
+    if task == 'segmentation':
+        cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='RandomCrop', crop_size=(20, 36)))
+    batches = []
+    monkeypatch.setattr(hooks, 'solve_stitching_layers', lambda _, images: batches.extend(images) or {})
+    train(cfg)
+    assert len(batches) == 3
+    for images, is_image in batches:
+        assert not is_image.all()
+        # What is padded is zero in all channels, and no noisy pixel is.
+        assert torch.equal(is_image, (images != 0).any(dim=1))
 
 
 def test_stitching_layers_of_a_checkpoint_to_start_from_are_kept(make_config, tmp_path):
@@ -137,21 +155,21 @@ def test_tells_of_training_without_the_hook(make_config):
 
 
 class SpoiledLoss(Hook):
-    """Makes the loss of one iteration NaN."""
+    """Makes the loss of some iterations NaN."""
 
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
+    def __init__(self, iterations: Sequence[int]) -> None:
+        self.iterations = iterations
 
     def before_train_iter(self, runner: Runner, *_, **__) -> None:
-        weight = float('nan') if runner.iter + 1 == self.iteration else 1.0
+        weight = float('nan') if runner.iter + 1 in self.iterations else 1.0
         runner.model.decode_head.loss_decode.loss_weight = weight
 
 
-def train_spoiled(cfg, iteration: int) -> Runner:
+def train_spoiled(cfg, *iterations: int) -> Runner:
     cfg.default_hooks.checkpoint.interval = 1
     cfg.optim_wrapper.clip_grad = dict(max_norm=1.0)
     runner = Runner.from_cfg(cfg)
-    runner.register_hook(SpoiledLoss(iteration))
+    runner.register_hook(SpoiledLoss(iterations))
     runner.train()
     return runner
 
@@ -179,6 +197,41 @@ def test_skips_a_step_whose_loss_is_not_finite(make_config, tmp_path, accumulate
     end = saved(tmp_path, 6)
     assert all(value.isfinite().all() for value in end.values())
     assert any(not torch.equal(value, end[key]) for key, value in saved(tmp_path, after).items())
+
+
+@pytest.fixture
+def amp_on_cpu(monkeypatch):
+    """Let MMEngine's wrapper for mixed precision run on a processor, with a true loss scale."""
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+
+
+def with_amp(cfg, **settings):
+    cfg.optim_wrapper.update(type='AmpOptimWrapper', **settings)
+    cfg.train_cfg.max_iters = 8
+    return cfg
+
+
+def test_stops_where_lowering_the_loss_scale_does_not_help(make_config, tmp_path, monkeypatch, amp_on_cpu):
+    monkeypatch.setattr(finite_loss, 'TOLERATED_STEPS', 2)
+    with pytest.raises(UserError, match=r'not finite at iteration 7, .* 3 optimizer steps in a row'):
+        train_spoiled(with_amp(make_config()), 2, 3, 5, 6, 7)
+    for key, value in saved(tmp_path, 1).items():
+        assert torch.equal(saved(tmp_path, 3)[key], value), key
+    assert any(not torch.equal(value, saved(tmp_path, 4)[key]) for key, value in saved(tmp_path, 3).items())
+    scales = [loss_scale(tmp_path, iteration) for iteration in (1, 3, 6)]
+    assert scales == [2**16, 2**14, 2**12]
+
+
+def loss_scale(tmp_path: Path, iteration: int) -> float:
+    state = torch.load(tmp_path / 'work_dir' / f'iter_{iteration}.pth', weights_only=True)
+    return state['optimizer']['loss_scaler']['scale']
+
+
+@pytest.mark.parametrize('settings', [{'dtype': 'bfloat16'}, {'loss_scale': 512.0}])
+def test_tolerates_nothing_without_a_loss_scale_that_falls(make_config, amp_on_cpu, settings):
+    with pytest.raises(UserError, match='not finite at iteration 2'):
+        train_spoiled(with_amp(make_config(), **settings), 2)
 
 
 def test_does_not_go_on_with_running_statistics_that_are_not_finite(make_config):

@@ -14,7 +14,7 @@ from ranks_job import state_of
 from torch import nn
 from torch.optim import SGD
 
-from mmsnnet.cli import build_model, build_runner
+from mmsnnet.cli import build_model, build_runner, command
 from mmsnnet.models import find_backbone
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +37,7 @@ CASES = {
         'optim_wrapper.accumulative_counts': 2,
     },
 }
+ONE_MORE = {'train_cfg.max_iters': 3}
 
 
 def free_port() -> str:
@@ -79,10 +80,17 @@ def two_rank_config(make_config, tmp_path):
 
 def test_ranks_stay_alike_and_average_their_gradients(two_rank_config, tmp_path):
     cfgs = {name: two_rank_config(name, **changes) for name, changes in CASES.items()}
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', 2, '--master_port', free_port()]
-    launch(*command, ROOT / 'tests' / 'ranks_job.py', *[tmp_path / f'{name}.py' for name in CASES])
+    two_rank_config('whole', **ONE_MORE)
+    two_rank_config('resumed', resume=True, load_from=str(tmp_path / 'one_route' / 'iter_2.pth'), **ONE_MORE)
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', 2, '--master_port', free_port()]
+    configs = [tmp_path / f'{name}.py' for name in (*CASES, 'whole', 'resumed')]
+    launch(*torchrun, ROOT / 'tests' / 'ranks_job.py', *configs)
+    whole, resumed = left_by_ranks(tmp_path / 'whole'), left_by_ranks(tmp_path / 'resumed')
+    for rank in range(2):
+        assert len(resumed[rank]['batches']) == 1
+        assert_equal_states(resumed[rank]['end'], whole[rank]['end'])
     for name, cfg in cfgs.items():
-        ranks = [torch.load(tmp_path / name / f'rank{rank}.pth', weights_only=False) for rank in range(2)]
+        ranks = left_by_ranks(tmp_path / name)
         for moment in ('start', 'end'):
             assert_equal_states(*(rank[moment] for rank in ranks))
         is_alike = ranks[0]['routes'] == ranks[1]['routes']
@@ -96,6 +104,10 @@ def test_ranks_stay_alike_and_average_their_gradients(two_rank_config, tmp_path)
     for key, value in ranks[0]['end'].items():
         if key.endswith(('up.0.1.weight', 'up.0.2.weight', 'down.0.1.weight')):
             torch.testing.assert_close(value, solved[key], msg=key)
+
+
+def left_by_ranks(work_dir: Path) -> list[dict]:
+    return [torch.load(work_dir / f'rank{rank}.pth', weights_only=False) for rank in range(2)]
 
 
 def train(cfg):
@@ -167,6 +179,12 @@ def launch_slurm(command: list[str], port: str) -> None:
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
+
+
+def test_commands_end_the_process_group():
+    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+    command(lambda: None)()
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize('setting', [{'find_unused_parameters': False}, {'static_graph': True}])

@@ -7,14 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import TRANSFORMS
 from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
+from torch.utils.data import BatchSampler
 
 from mmsnnet.engine.randomness import seeded
+from mmsnnet.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 7
@@ -60,35 +65,112 @@ def random_model(make_config, **changes):
     return cfg
 
 
+class Interruption(Hook):
+    """Stops training after so many iterations."""
+
+    def __init__(self, stop: int) -> None:
+        self.stop = stop
+
+    def after_train_iter(self, runner: Runner, *_, **__) -> None:
+        if runner.iter == self.stop:
+            raise KeyboardInterrupt
+
+
+def interrupt(cfg, stop: int) -> None:
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(Interruption(stop))
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+
+
+@TRANSFORMS.register_module()
+class DrawNoise:
+    """Draws from every generator, as augmentations do, and keeps the values with the sample."""
+
+    read: ClassVar[list[str]] = []
+
+    def __call__(self, results: dict) -> dict:
+        self.read.append(results['img_path'])
+        return {**results, 'noise': (random.random(), np.random.rand(), torch.rand(1).item())}
+
+
+class Noise(Hook):
+    """Keeps the noise of all samples that were trained on."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict) -> None:
+        self.seen += [value for sample in data_batch['data_samples'] for value in sample.noise]
+
+
+def with_noise(cfg):
+    *steps, pack = cfg.train_dataloader.dataset.pipeline
+    cfg.train_dataloader.dataset.pipeline = [*steps, dict(type='DrawNoise'), dict(pack, meta_keys=['noise'])]
+    return cfg
+
+
 @pytest.mark.parametrize(
     ('changes', 'stop'),
     [
         ({}, 2),
         # Right after a validation.
         ({}, 3),
-        ({'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}, 5),
+        ({'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}, 5),
+        # Five batches are one pass over the images.
+        ({'train_dataloader.num_workers': 2, 'train_dataloader.sampler.type': 'DefaultSampler'}, 6),
         ({'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
         ({'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': 'batch'}, 4),
     ],
-    ids=['main process', 'after validation', 'worker', 'sampler that learns', 'accumulated'],
+    ids=['main process', 'after validation', 'workers', 'second pass', 'sampler that learns', 'accumulated'],
 )
 def test_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path, changes, stop):
     whole, routes = train(random_model(make_config, work_dir=str(tmp_path / 'whole'), **changes))
     parts = dict(changes, work_dir=str(tmp_path / 'parts'))
-
-    class Interruption(Hook):
-        def after_train_iter(self, runner: Runner, *_, **__) -> None:
-            if runner.iter == stop:
-                raise KeyboardInterrupt
-
-    runner = Runner.from_cfg(random_model(make_config, **parts))
-    runner.register_hook(Interruption())
-    with pytest.raises(KeyboardInterrupt):
-        runner.train()
+    interrupt(random_model(make_config, **parts), stop)
+    parts |= {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
     resumed, rest = train(random_model(make_config, **parts, resume=True))
     assert list(rest) == list(range(min(rest), ITERATIONS))
     assert rest == {iteration: routes[iteration] for iteration in rest}
     assert_same_end(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    'loading', [{'persistent_workers': True}, {'batch_sampler': dict(type='BatchSampler', drop_last=False)}]
+)
+def test_loop_over_epochs_augments_anew_in_each_and_resumes_between_two(make_config, tmp_path, loading):
+    DATA_SAMPLERS.register_module(module=BatchSampler, force=True)
+
+    def make(**changes):
+        cfg = with_noise(random_model(make_config, **changes))
+        cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
+        cfg.default_hooks.checkpoint.by_epoch = True
+        cfg.train_dataloader.update(num_workers=2, batch_size=5, **loading)
+        cfg.train_dataloader.sampler.type = 'DefaultSampler'
+        return cfg
+
+    whole, noise = Runner.from_cfg(make(work_dir=str(tmp_path / 'whole'))), Noise()
+    whole.register_hook(noise)
+    whole.train()
+    assert len(set(noise.seen)) == len(noise.seen) == 3 * 3 * 10
+    interrupt(make(work_dir=str(tmp_path / 'parts')), 4)
+    resumed, rest = train(make(work_dir=str(tmp_path / 'parts'), resume=True))
+    assert list(rest) == [4, 5]
+    assert_same_end(resumed, whole)
+
+
+def test_resumed_run_reads_no_image_that_it_has_trained_on(make_config):
+    interrupt(random_model(make_config), 5)
+    DrawNoise.read.clear()
+    _, rest = train(with_noise(random_model(make_config, resume=True)))
+    assert len(DrawNoise.read) == 2 * len(rest) < 2 * ITERATIONS
+
+
+def test_refuses_epochs_without_a_batch(make_config):
+    cfg = make_config(**{'train_dataloader.batch_size': 11, 'train_dataloader.drop_last': True})
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    with pytest.raises(UserError, match=r'no batch: .* smaller train_dataloader\.batch_size'):
+        train(cfg)
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'detection'])

@@ -1,6 +1,6 @@
 """Law 10: the least-squares start is the same on every rank, however the images are shared out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,20 +22,27 @@ def solved(batches: Sequence[Tensor], **kwargs) -> StitchedViT:
     return backbone
 
 
-def anchor_tokens(backbone: StitchedViT, anchor: int, blocks: int, images: Tensor) -> Tensor:
-    """Tokens (T, C) of one anchor alone after ``blocks`` blocks."""
+def anchor_tokens(
+    backbone: StitchedViT, anchor: int, blocks: int, images: Tensor, part: tuple[int, int] = (99, 99)
+) -> Tensor:
+    """Tokens (T, C) of one anchor alone after ``blocks`` blocks: prefix tokens, and the first patches of each side."""
     anchor = backbone.anchors[anchor]
     with torch.no_grad():
         tokens, grid = anchor.embed(images)
-        return anchor.run(tokens, 0, blocks, grid).flatten(0, 1).double()
+        tokens = anchor.run(tokens, 0, blocks, grid).flatten(1, -2).double()
+    prefix, patches = tokens.tensor_split([anchor.num_prefix_tokens], dim=1)
+    patches = patches.unflatten(1, grid)[:, : part[0], : part[1]].flatten(1, 2)
+    return torch.cat([prefix, patches], dim=1).flatten(0, 1)
 
 
-def layers_and_features(backbone: StitchedViT, images: Tensor) -> Iterator[tuple[torch.nn.Module, Tensor, Tensor]]:
+def layers_and_features(
+    backbone: StitchedViT, images: Tensor, part: tuple[int, int] = (99, 99)
+) -> Iterator[tuple[torch.nn.Module, Tensor, Tensor]]:
     """Every stitching layer with the tokens that it leaves and those that it enters."""
     for pair, (small_depth, large_depth) in enumerate(pairwise(backbone.space.depths)):
         for k in range(1, small_depth + 1):
-            small = anchor_tokens(backbone, pair, k, images)
-            large = anchor_tokens(backbone, pair + 1, round(k * large_depth / small_depth), images)
+            small = anchor_tokens(backbone, pair, k, images, part)
+            large = anchor_tokens(backbone, pair + 1, round(k * large_depth / small_depth), images, part)
             yield backbone.up[pair][str(k)], small, large
             if k < small_depth and backbone.space.is_two_way:
                 yield backbone.down[pair][str(k)], large, small
@@ -65,13 +72,27 @@ def assert_close(first: StitchedViT, second: StitchedViT, tolerance: float = 1e-
 )
 def test_equals_lstsq_on_all_tokens(family, kwargs):
     backbone = solved([IMAGES[:2], IMAGES[2:]], family=family, **kwargs)
+    assert_solves(layers_and_features(backbone, IMAGES), backbone)
+
+
+def assert_solves(layers: Iterable[tuple[torch.nn.Module, Tensor, Tensor]], backbone: StitchedViT) -> None:
     num_layers = 0
-    for layer, source, target in layers_and_features(backbone, IMAGES):
+    for layer, source, target in layers:
         solution = torch.linalg.lstsq(with_one(source), target).solution
         ours = torch.cat([layer.weight.T, layer.bias[None]]).double()
         assert (ours - solution).abs().max() <= 1e-5 * solution.abs().max()
         num_layers += 1
     assert num_layers == sum(len(layers) for layers in [*backbone.up, *backbone.down])
+
+
+@pytest.mark.parametrize(('family', 'part'), [('deit3', (3, 3)), ('dinov2-reg4', (3, 4)), ('sam', (3, 3))])
+def test_leaves_out_tokens_of_padding(family, part):
+    """A patch counts where one pixel of it is image; prefix tokens always do."""
+    is_image = torch.zeros(6, 65, 80, dtype=torch.bool)
+    is_image[:, :33, :48] = True
+    images = toy_images(65, 80, batch=6)
+    backbone = solved([(images[:2], is_image[:2]), (images[2:], is_image[2:])], family=family)
+    assert_solves(layers_and_features(backbone, images, part), backbone)
 
 
 @pytest.mark.parametrize('kwargs', [{}, {'depths': (2, 3, 5), 'out_indices': (4,)}])
