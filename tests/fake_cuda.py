@@ -1,4 +1,4 @@
-"""A CUDA device where there is none: modules run on fake tensors, and whatever would make the device wait is noted."""
+"""A device where there is none: modules run on tensors without values, and whatever would make it wait is noted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 _COPIES = ('aten::_to_copy', 'aten::copy_')
-# What the host has to know the outcome of, and some outcome for it.
-_READ_BACKS = {'aten::_local_scalar_dense': 1.0, 'aten::equal': True, 'aten::is_nonzero': True}
+_READ_BACKS = ('aten::_local_scalar_dense', 'aten::equal')
 
 
 class DeviceWatch(TorchDispatchMode):
-    """Notes operations on fake tensors.
+    """Notes operations on devices other than the CPU.
 
     Attributes:
-        mixed: that take a CUDA tensor and one of the CPU, which is no number: errors, or hidden copies (indexing).
-        crossings: that copy between devices or read back to the host, which waits for all that the device has to do.
+        mixed: that take a tensor of the device and one of the CPU, which is no number: errors, or hidden copies
+            (indexing).
+        crossings: that copy to or from the device, or read back to the host, which waits for all that it has to do.
         kernels: that compute on the device; views are none.
     """
 
@@ -37,29 +37,35 @@ class DeviceWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         name, _, _ = func.name().partition('.')
         inputs = _devices([args, kwargs])
-        if 'cuda' in inputs and name in _READ_BACKS:
+        if name in _READ_BACKS and inputs - {'cpu'}:
             self.crossings.append(name)
-            return _READ_BACKS[name]
+            return _some_value(name, args[0])
         outputs = func(*args, **(kwargs or {}))
         devices = inputs | _devices(outputs)
-        if name in _COPIES:
-            if len(devices) > 1:
-                self.crossings.append(name)
+        if len(devices) > 1 and name in _COPIES:
+            self.crossings.append(name)
         elif len(inputs) > 1:
             self.mixed.append(name)
-        if 'cuda' in devices and name.startswith('aten::') and not _is_view(func):
+        if devices - {'cpu'} and not _is_view(func):
             self.kernels.append(name)
         return outputs
 
 
 def _devices(values: Any) -> set[str]:
-    """Kinds of devices of all tensors but single numbers of the CPU."""
+    """Kinds of devices of all tensors but single numbers of the CPU, which go with any device."""
     tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor)]
     return {tensor.device.type for tensor in tensors if tensor.ndim or tensor.device.type != 'cpu'}
 
 
+def _some_value(name: str, tensor: Tensor) -> float | bool:
+    """What is read back, for want of a value: equal tensors, conditions that do not hold, numbers that are 1."""
+    if name == 'aten::equal':
+        return True
+    return False if tensor.dtype == torch.bool else 1.0
+
+
 def _is_view(func: Any) -> bool:
-    if func.name() == 'aten::_unsafe_view':
+    if func.namespace == 'prim' or func.name() == 'aten::_unsafe_view':
         return True
     returns = func._schema.returns
     return any(value.alias_info is not None and not value.alias_info.is_write for value in returns)
@@ -67,11 +73,11 @@ def _is_view(func: Any) -> bool:
 
 @contextmanager
 def fake_cuda() -> Iterator[DeviceWatch]:
-    """Lets ``device='cuda'`` name a fake device."""
+    """Lets ``device='cuda'`` name a device that computes shapes only."""
     with FakeTensorMode(), DeviceWatch() as watch:
         yield watch
 
 
-def on_fake_cuda(module: nn.Module) -> nn.Module:
-    """Move a module made outside of ``fake_cuda``; its values are lost."""
-    return module._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda'))
+def moved(module: nn.Module, device: str) -> nn.Module:
+    """A module on ``'meta'``, or within ``fake_cuda`` on ``'cuda'``; its values are lost."""
+    return module._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
