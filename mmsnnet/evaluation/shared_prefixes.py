@@ -195,7 +195,7 @@ class _Call:
         self._version = _version(self.images)
 
     def has(self, images: Tensor) -> bool:
-        """Whether ``images`` are those of this call. Reads back from the device only if they lie elsewhere in memory."""
+        """Whether ``images`` are those of this call. Reads back from the device if they lie elsewhere in memory."""
         mine = self.images
         if (mine.shape, mine.dtype, mine.device) != (images.shape, images.dtype, images.device):
             return False

@@ -24,7 +24,7 @@ from mmsnnet.models.windows import to_windowed
 Grid = tuple[int, int]
 
 # Tables of relative positions: one takes 256 MiB at 1024x2048 with patches of 16.
-_INDICES = ConstantCache(max_mb=256)
+_INDICES = ConstantCache(max_mb=320)
 
 
 class Anchor(nn.Module):
