@@ -24,7 +24,7 @@ def slim_config(cfg: Config, route: Route) -> Config:
     for anchor in backbone.anchors:
         for key in ('init_cfg', 'pretrained', 'pretrained_cfg_overlay', 'checkpoint_path'):
             anchor.pop(key, None)
-    for key in ('lora_rank', 'frozen_anchors', 'init_cfg'):
+    for key in ('lora_rank', 'frozen_anchors', 'compile_blocks', 'init_cfg'):
         backbone.pop(key, None)
     backbone.type, backbone.route = 'mmsnnet.RouteViT', route.name
     if 'auxiliary_head' in cfg.model:

@@ -125,6 +125,8 @@ def parameters_m(model: nn.Module) -> float:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
+    # Compiled blocks would have to be compiled anew, for a few passes.
+    cfg.model.backbone.pop('compile_blocks', None)
     model = build_model(cfg).eval()
     if (args.onnx or args.torch_export) and not hasattr(model, 'encode_decode'):
         raise UserError(

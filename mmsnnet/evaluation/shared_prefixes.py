@@ -1,6 +1,6 @@
 """Running many routes on the same images, each from where it parts from those before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +27,9 @@ class SharedPrefixes:
                     model.test_step(batch)
 
     The model runs as ever. It may call its backbone several times, as for the windows of a large image: the n-th calls
-    of all routes belong together as long as they bring equal images.
+    of all routes belong together as long as they bring equal images. To bring the same tensor each time, or the same
+    part of one, is fastest: other tensors are compared, and on a GPU each comparison waits for the device. Normalise
+    a batch once, not once a route.
 
     Args:
         backbone: whose ``forward`` is replaced within the context.
@@ -115,12 +117,14 @@ class SharedPrefixes:
         if self._turn[route] >= self._last_use[leaf]:
             del call.ready[leaf]
         call.features_mb = _size_mb(levels)
-        self._handed_out += [(level, level._version) for level in levels]
+        # Inference tensors do not tell whether the model has changed them: it gets copies.
+        levels = tuple(level.clone() if level.is_inference() else level for level in levels)
+        self._handed_out += [(level, _version(level)) for level in levels]
         return levels
 
     def _check_unchanged(self) -> None:
         """Refuse a model that overwrites features, which other routes share."""
-        changed = any(level._version != version for level, version in self._handed_out)
+        changed = any(_version(level) != version for level, version in self._handed_out)
         if changed and self.memory_budget_mb > 0:
             raise UserError(
                 'the neck or head changes its input features in place, which routes share: '
@@ -187,10 +191,17 @@ class _Call:
     ready: dict[Node, Levels] = field(default_factory=dict)
     features_mb: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._version = _version(self.images)
+
     def has(self, images: Tensor) -> bool:
+        """Whether ``images`` are those of this call. Reads back from the device if they lie elsewhere in memory."""
         mine = self.images
-        same_kind = (mine.shape, mine.dtype, mine.device) == (images.shape, images.dtype, images.device)
-        return same_kind and torch.equal(mine, images)
+        if (mine.shape, mine.dtype, mine.device) != (images.shape, images.dtype, images.device):
+            return False
+        if _version(mine) != self._version:
+            return False
+        return _place(mine) == _place(images) or torch.equal(mine, images)
 
     def tensors(self) -> Iterator[Tensor]:
         for state in self.states.values():
@@ -210,7 +221,16 @@ def _first_route(node: Node) -> Route:
     return node.routes[0]
 
 
-def _size_mb(tensors: Sequence[Tensor]) -> float:
+def _place(tensor: Tensor) -> tuple:
+    """Where the values of a tensor lie: the same for two views of one part of another tensor."""
+    return tensor.untyped_storage(), tensor.storage_offset(), tensor.stride()
+
+
+def _version(tensor: Tensor) -> int | None:
+    """Counts changes in place. Inference tensors have no such count."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _size_mb(tensors: Iterable[Tensor]) -> float:
     """MiB of some tensors; those that share memory count once."""
-    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(sizes.values()) / 2**20
+    return sum(storage.nbytes() for storage in {tensor.untyped_storage() for tensor in tensors}) / 2**20

@@ -1,14 +1,15 @@
 """Anchors: adapters that run timm's plain ViTs block by block. The blocks, embeddings and weights are timm's own."""
 
+import itertools
 from collections.abc import Callable, Collection
-from functools import lru_cache
 from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import PatchEmbed, resample_abs_pos_embed, resample_abs_pos_embed_nhwc
-from timm.models.beit import Beit, gen_relative_position_index
+from timm.layers.pos_embed_sincos import RotaryEmbeddingMixed, get_mixed_freqs, get_mixed_grid
+from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmsnnet.errors import UserError
+from mmsnnet.models.constants import ConstantCache
 from mmsnnet.models.fused_attention import FusedAttention
 from mmsnnet.models.windows import to_windowed
 
 Grid = tuple[int, int]
+
+# Tables of relative positions: one takes 256 MiB at 1024x2048 with patches of 16.
+_INDICES = ConstantCache(max_mb=320)
 
 
 class Anchor(nn.Module):
@@ -135,6 +140,7 @@ class EvaAnchor(Anchor):
         super().__init__(vit, with_cp)
         self.rope = vit.rope
         self.rope_mixed: bool = vit.rope_mixed
+        self._constants = ConstantCache(max_mb=64)
         # Some of timm's embeddings keep the angles of one grid and then ignore the one they are asked for.
         if hasattr(self.rope, '_use_cached_embed'):
             self.rope._use_cached_embed = False
@@ -148,12 +154,39 @@ class EvaAnchor(Anchor):
         if not blocks:
             self.rope = None
 
-    def position(self, grid: Grid) -> Tensor | None:
-        return None if self.rope is None else self.rope.get_embed(shape=list(grid))
+    def position(self, grid: Grid) -> 'Tensor | _MixedRope | None':
+        if self.rope is None:
+            return None
+        # Embeddings with random shifts and scales are drawn anew in training.
+        if self.rope.training and getattr(self.rope, 'aug_active', False):
+            return self.rope.get_embed(shape=list(grid))
+        if self.rope_mixed:
+            return _MixedRope(self.rope, self._constant(grid, lambda: _mixed_coordinates(self.rope, grid)))
+        return self._constant(grid, lambda: self.rope.get_embed(shape=list(grid)))
 
-    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: Tensor | None) -> Tensor:
-        # Mixed rotary embeddings are learnt per block.
+    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: 'Tensor | _MixedRope | None') -> Tensor:
         return self.blocks[index](tokens, rope=position[index] if self.rope_mixed else position)
+
+    def _constant(self, grid: Grid, make: Callable[[], Tensor]) -> Tensor:
+        like = next(itertools.chain(self.rope.buffers(), self.rope.parameters()))
+        return self._constants.get(grid, like, make)
+
+
+class _MixedRope:
+    """Rotary embeddings that are learnt per block. Each is computed when its block asks for it."""
+
+    def __init__(self, rope: RotaryEmbeddingMixed, coordinates: Tensor) -> None:
+        self.frequencies = rope.freqs
+        self.coordinates = coordinates
+
+    def __getitem__(self, block: int) -> Tensor:
+        """(heads, h * w, 2 * C) of one block, for heads of C channels."""
+        return get_mixed_freqs(self.frequencies[:, block : block + 1], *self.coordinates)[0]
+
+
+def _mixed_coordinates(rope: RotaryEmbeddingMixed, grid: Grid) -> Tensor:
+    """x and y (2, h * w) of all patches."""
+    return torch.stack(get_mixed_grid(list(grid), grid_indexing=rope.grid_indexing, device=rope.freqs.device))
 
 
 class WindowedAnchor(Anchor):
@@ -226,8 +259,9 @@ class BeitAnchor(Anchor):
             size = (2 * grid[0] - 1, 2 * grid[1] - 1)
             relative = F.interpolate(relative.float(), size=size, mode='bicubic').to(table.dtype)
             table = torch.cat([relative.flatten(2)[0].T, table[-3:]])
-        index = _relative_position_index(grid, table.device)
-        return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).contiguous()
+        index = _INDICES.get(grid, table, lambda: _relative_position_index(grid, table.device))
+        # Unlike an indexed tensor, an embedding takes int32 as it is.
+        return F.embedding(index, table).permute(2, 0, 1).contiguous()
 
 
 def create_anchor(model: str, with_cp: bool = False, windowed: dict | None = None, **timm_kwargs) -> Anchor:
@@ -333,9 +367,19 @@ def _no_bias() -> float:
     return 0.0
 
 
-@lru_cache(maxsize=16)
 def _relative_position_index(grid: Grid, device: torch.device) -> Tensor:
-    """Rows of a bias table, (N, N) with N = 1 + h * w."""
-    # Made in inference mode, it could not serve a later training.
-    with torch.inference_mode(False):
-        return gen_relative_position_index(grid, device=device)
+    """Rows of a bias table for all pairs of tokens (N, N), N = 1 + h * w, the class token first; int32."""
+    (height, width), places = grid, grid[0] * grid[1]
+    rows, columns = (_differences(side, device) for side in grid)
+    pairs = (rows * (2 * width - 1))[:, None, :, None] + columns[None, :, None, :]
+    index = F.pad(pairs.reshape(places, places), (1, 0, 1, 0))
+    # The table's last three rows: class token to patch, patch to class token, class token to itself.
+    last = (2 * height - 1) * (2 * width - 1)
+    index[0], index[:, 0], index[0, 0] = last, last + 1, last + 2
+    return index
+
+
+def _differences(side: int, device: torch.device) -> Tensor:
+    """(side, side) int32: how far each place is behind each other one, from 0 up."""
+    places = torch.arange(side, dtype=torch.int32, device=device)
+    return places[:, None] - places + side - 1

@@ -9,6 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from mmsnnet.errors import UserError
+
+_MODES_WITH_CUDA_GRAPHS = ('reduce-overhead', 'max-autotune')
+
 
 def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True) -> None:
     """Compile every block and stitching layer in place, each when it first runs.
@@ -16,16 +20,34 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
     Args:
         backbone: with ``anchors`` and, if it has stitching layers, ``up`` and ``down``.
         options: True, or arguments of ``torch.compile``; False leaves all as written.
+
+    Raises:
+        ValueError: options that use CUDA graphs.
     """
     if options is False:
         return
     arguments = {} if options is True else options
+    _check_no_cuda_graphs(arguments)
     for anchor in backbone.anchors:
         for block in anchor.blocks:
             block.compile(**arguments)
     for layers in (*getattr(backbone, 'up', ()), *getattr(backbone, 'down', ())):
         for layer in layers.values():
             layer.compile(**arguments)
+
+
+def _check_no_cuda_graphs(arguments: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` where parts would run as CUDA graphs.
+
+    A graph writes its result where it wrote the last one, but routes and output levels need earlier results. It is also
+    recorded anew for each sequence of blocks, hence for each route.
+    """
+    mode, options = arguments.get('mode'), arguments.get('options') or {}
+    if mode in _MODES_WITH_CUDA_GRAPHS or arguments.get('backend') == 'cudagraphs' or options.get('triton.cudagraphs'):
+        raise UserError(
+            f'compile_blocks cannot be {dict(arguments)}: CUDA graphs overwrite features that routes share; leave out '
+            "what asks for them, or take mode='max-autotune-no-cudagraphs'"
+        )
 
 
 @contextmanager

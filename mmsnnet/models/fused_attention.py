@@ -2,11 +2,14 @@
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer_sam import Attention, get_rel_pos
+from timm.models.vision_transformer_sam import Attention
 from torch import Tensor
+
+from mmsnnet.models.constants import ConstantCache
 
 # Fused kernels on GPUs want heads of multiples of this.
 _ALIGNMENT = 8
+_CONSTANTS = ConstantCache(max_mb=64)
 
 
 class FusedAttention(Attention):
@@ -39,22 +42,41 @@ class FusedAttention(Attention):
 
     def _with_positions(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, heads, N, C), longer by one channel for each row and column."""
+        q = q.unflatten(2, grid)
+        rows = torch.einsum('bnhwc,hck->bnhwk', q, _positions_seen(self.rel_pos_h, grid[0]))
+        columns = torch.einsum('bnhwc,wck->bnhwk', q, _positions_seen(self.rel_pos_w, grid[1]))
+        padding = -(self.head_dim + sum(grid)) % _ALIGNMENT
+        zeros = q.new_zeros(())
+        q = torch.cat([q, rows, columns, zeros.expand(*q.shape[:4], padding)], dim=4).flatten(2, 3)
+        places = _places(grid, padding, self.scale, k)
+        k = torch.cat([k, places.expand(*k.shape[:3], -1)], dim=3)
+        return q, k, torch.cat([v, zeros.expand(*v.shape[:3], sum(grid) + padding)], dim=3)
+
+
+def _positions_seen(table: Tensor, size: int) -> Tensor:
+    """Relative positions (size, C, size) of all keys, the last one first, as seen by each query along one side.
+
+    Args:
+        table: (L, C), resized linearly to the 2 * size - 1 relative positions there are.
+    """
+    length = 2 * size - 1
+    if len(table) != length:
+        table = F.interpolate(table.T[None], size=length, mode='linear')[0].T
+    # Query q sees key k at q - k + size - 1. Keys in reverse order make that a sliding window: a view, without indices,
+    # which timm builds on the CPU.
+    return table.unfold(0, size, 1)
+
+
+def _places(grid: tuple[int, int], padding: int, scale: float, like: Tensor) -> Tensor:
+    """(h * w, h + w + padding): marks each token's row and column, the last ones first.
+
+    Marks are 1 / scale, since positions are added to products that have been scaled already.
+    """
+
+    def make() -> Tensor:
         height, width = grid
-        # Positions are added to products that have been scaled already.
-        rel_pos_h = get_rel_pos(height, height, self.rel_pos_h / self.scale).to(q.dtype)
-        rel_pos_w = get_rel_pos(width, width, self.rel_pos_w / self.scale).to(q.dtype)
-        rows = torch.einsum('bnhwc,hkc->bnhwk', q.unflatten(2, grid), rel_pos_h)
-        columns = torch.einsum('bnhwc,wkc->bnhwk', q.unflatten(2, grid), rel_pos_w)
-        added = height + width
-        padding = -(self.head_dim + added) % _ALIGNMENT
-        q = F.pad(torch.cat([q, rows.flatten(2, 3), columns.flatten(2, 3)], dim=3), (0, padding))
-        k = torch.cat([k, _row_and_column(grid, padding, k).expand(*k.shape[:3], -1)], dim=3)
-        return q, k, F.pad(v, (0, added + padding))
+        rows, columns = (torch.eye(side, dtype=like.dtype, device=like.device).flip(0) / scale for side in grid)
+        places = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
+        return F.pad(places, (0, padding))
 
-
-def _row_and_column(grid: tuple[int, int], padding: int, like: Tensor) -> Tensor:
-    """(h * w, h + w + padding): a one in each token's row and column."""
-    height, width = grid
-    rows = torch.eye(height, dtype=like.dtype, device=like.device).repeat_interleave(width, 0)
-    columns = torch.eye(width, dtype=like.dtype, device=like.device).repeat(height, 1)
-    return F.pad(torch.cat([rows, columns], dim=1), (0, padding))
+    return _CONSTANTS.get((grid, padding, scale), like, make)

@@ -141,6 +141,35 @@ def test_other_images_are_not_taken_for_those_before():
             assert torch.equal(backbone(images + turn)[-1], StitchedViT.forward(backbone, images + turn)[-1])
 
 
+def test_images_changed_in_place_are_not_taken_for_those_before():
+    backbone = toy_backbone(**DEPTHS)
+    images = native_images('deit3')
+    with SharedPrefixes(backbone, list(backbone.space)) as sharing:
+        for _ in sharing.visit():
+            assert torch.equal(backbone(images)[-1], StitchedViT.forward(backbone, images)[-1])
+            images += 1
+
+
+def test_the_same_images_are_not_compared(monkeypatch):
+    """A comparison waits for the device. Windows of an image are new tensors, but lie where they did."""
+    backbone = toy_backbone(**DEPTHS)
+    images = native_images('deit3')
+    expected = alone(backbone, [images, images[..., :16]])
+    monkeypatch.setattr(torch, 'equal', None)
+    with SharedPrefixes(backbone, list(backbone.space)) as sharing:
+        found = {route: [backbone(images), backbone(images[..., :16])] for route in sharing.visit()}
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_windows_of_other_places_are_told_apart():
+    backbone = toy_backbone(**DEPTHS)
+    images = native_images('deit3', batch=4)
+    with SharedPrefixes(backbone, list(backbone.space)) as sharing:
+        for turn, _ in enumerate(sharing.visit()):
+            window = images[turn % 4 : turn % 4 + 1]
+            assert torch.equal(backbone(window)[-1], StitchedViT.forward(backbone, window)[-1])
+
+
 def test_two_batches_in_a_row():
     backbone = toy_backbone(**DEPTHS)
     with SharedPrefixes(backbone, list(backbone.space)) as sharing:
@@ -161,6 +190,20 @@ def test_a_model_that_overwrites_features_is_refused():
     with SharedPrefixes(backbone, list(backbone.space), memory_budget_mb=0) as sharing:
         for _ in sharing.visit():
             assert torch.equal(backbone(images)[0].relu_(), StitchedViT.forward(backbone, images)[0].relu())
+
+
+@pytest.mark.parametrize('route_batch', [1, 4])
+def test_in_inference_mode_a_model_may_overwrite_features(route_batch):
+    """Nothing tells that it did: it gets copies."""
+    backbone = toy_backbone(**DEPTHS)
+    calls = [native_images('deit3')]
+    expected = alone(backbone, calls)
+    with torch.inference_mode(), SharedPrefixes(backbone, list(backbone.space), route_batch=route_batch) as sharing:
+        for route in sharing.visit():
+            levels = backbone(calls[0])
+            torch.testing.assert_close(levels, expected[route][0], rtol=1e-4, atol=1e-5)
+            for level in levels:
+                level.zero_()
 
 
 def test_the_backbone_is_itself_again_afterwards():

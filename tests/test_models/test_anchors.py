@@ -170,13 +170,33 @@ def test_drop_path_acts_in_training_only(family):
     assert not torch.equal(features(anchor, images)[-1], features(plain, images)[-1])
 
 
-@pytest.mark.parametrize('family', ['beit', 'beit-shared'])
+@pytest.mark.parametrize('family', ['beit', 'beit-shared', 'dinov3', 'rope-mixed', 'sam'])
 def test_trains_after_inference_mode(family):
     anchor = make_anchor(family)
-    images = toy_images(48, 112 if family == 'beit' else 96)  # sizes of no other test
+    images = toy_images(48, 96 if family == 'beit-shared' else 112)  # sizes of no other test
     with torch.inference_mode():
         features(anchor, images)
     features(anchor, images)[-1].sum().backward()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('family', ['rope-mixed', 'rope-mixed-ape'])
+def test_learnt_rotary_embeddings_follow_their_parameters(family):
+    """Also those that are changed behind autograd's back, as averages of weights are swapped."""
+    anchor, images = make_anchor(family), native_images(family)
+    before = features(anchor, images)[-1]
+    anchor.rope.freqs.data.copy_(anchor.rope.freqs.data + 1)
+    weights = anchor.state_dict()
+    assert not torch.equal(features(anchor, images)[-1], before)
+    assert_same(features(anchor, images), timm_features(family, weights, images))
+
+
+@torch.no_grad()
+def test_rotary_embeddings_are_drawn_anew_where_training_augments_them():
+    anchor = make_anchor('dinov3', rope_rescale_coords=2.0)
+    draws = [anchor.train(mode).position((2, 3)) for mode in (True, True, False, False)]
+    assert not torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[2], draws[3])
 
 
 # Weights

@@ -15,6 +15,7 @@ from toys import (
     toy_images,
 )
 
+from mmsnnet.errors import UserError
 from mmsnnet.models import StitchedViT, measure_costs
 
 # Stitching layers of every route of depths 2 and 4, out indices 1 and 3.
@@ -165,3 +166,24 @@ def test_routes_share_few_compiled_parts(family):
     # Two kinds of blocks, or four where some attend within windows, and two directions of layers: not one for each of
     # twelve blocks and seven layers, let alone for each of 14 routes.
     assert 4 <= len(graphs) <= 10
+
+
+@pytest.mark.parametrize(
+    'compile_blocks',
+    [
+        {'mode': 'reduce-overhead'},
+        {'mode': 'max-autotune'},
+        {'backend': 'cudagraphs'},
+        {'options': {'triton.cudagraphs': True}},
+    ],
+    ids=str,
+)
+def test_cuda_graphs_are_refused(compile_blocks):
+    """They overwrite what routes share, which only a GPU would show."""
+    with pytest.raises(UserError, match=r'compile_blocks cannot be .*max-autotune-no-cudagraphs'):
+        toy_backbone(compile_blocks=compile_blocks)
+
+
+@pytest.mark.parametrize('compile_blocks', [{'mode': 'max-autotune-no-cudagraphs'}, {'options': {}}, True], ids=str)
+def test_other_ways_to_compile_are_not(compile_blocks):
+    toy_backbone(compile_blocks=compile_blocks)

@@ -39,6 +39,18 @@ def test_slim_checkpoint_holds_no_other_anchor_and_loads_by_weights_only(trained
     assert slim['max_abs_difference'] < 1e-4
 
 
+def test_a_route_of_compiled_blocks_is_taken_away_as_written(config_file, run_tool, tmp_path):
+    """The supernet is compared as written, too: a backend that does not exist is never called."""
+    config = config_file(**{'model.backbone.compile_blocks': dict(backend='eager')})
+    run_tool('train', config)
+    text = config.read_text().replace("backend='eager'", "backend='no_such_backend'")
+    config.write_text(text)
+    run_tool(
+        'export', config, tmp_path / 'work_dir' / 'iter_4.pth', '--route', ROUTE, '--out', tmp_path, '--torch-export'
+    )
+    assert 'compile_blocks' not in (tmp_path / 'slim.py').read_text()
+
+
 @pytest.mark.parametrize('windowed', [None, dict(window_size=3, img_size=CROP, global_attn_indexes=(0,))])
 def test_files_of_operators_equal_the_supernet(make_config, run_tool, tmp_path, windowed):
     onnxruntime = pytest.importorskip('onnxruntime', reason="needs pip install -e '.[export]'")
