@@ -8,6 +8,7 @@ from mmsnnet.evaluation.report import format_record, format_table, write_full_re
 from mmsnnet.evaluation.route_evaluator import RouteEvaluator
 from mmsnnet.evaluation.route_results import RouteResults
 from mmsnnet.evaluation.shared_prefixes import SharedPrefixes
+from mmsnnet.evaluation.training_memory import TrainingMemory, TrainingSetting, predict_extremes
 
 __all__ = [
     'DTYPES',
@@ -16,12 +17,15 @@ __all__ = [
     'RouteEvaluator',
     'RouteResults',
     'SharedPrefixes',
+    'TrainingMemory',
+    'TrainingSetting',
     'add_latency',
     'describe_device',
     'describe_run',
     'format_record',
     'format_table',
     'plot_pareto',
+    'predict_extremes',
     'time_by_turns',
     'versions',
     'write_full_report',
