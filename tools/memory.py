@@ -35,7 +35,7 @@ def main() -> None:
     if args.with_cp:
         cfg.model.backbone.with_cp = True
     # MMEngine would list the settings of every parameter.
-    MMLogger.get_instance('mmengine', log_level='WARNING')
+    MMLogger.get_instance('mmengine', log_level='ERROR')
     with torch.device('meta'):
         model = build_model(cfg)
     changes = {'input_shape': args.shape and tuple(args.shape), 'batch_size': args.batch_size, 'dtype': args.dtype}

@@ -17,6 +17,9 @@ from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.blank_batch import blank_batch
 from mmsnnet.stitching import Route
 
+# Assigners look at objects one by one, which takes time. Sampled regions are as many as they may be anyway.
+BOXES_PER_SIDE = 2
+
 
 @dataclass(frozen=True)
 class TrainingSetting:
@@ -108,7 +111,9 @@ def predict_training_memory(model: nn.Module, optimizer: Optimizer, setting: Tra
     with _training(model), without_values():
         tensors = _valueless_copies(model, setting.device_type)
         with counted:
-            batch = blank_batch(model, setting.batch_size, setting.input_shape, setting.device_type)
+            batch = blank_batch(
+                model, setting.batch_size, setting.input_shape, setting.device_type, boxes_per_side=BOXES_PER_SIDE
+            )
             gradients = functional_call(step, {f'model.{name}': tensor for name, tensor in tensors.items()}, batch)
         trained = [tensor for tensor in tensors.values() if tensor.requires_grad]
         return TrainingMemory(
