@@ -6,9 +6,8 @@ import pytest
 def lines_of(printed: str) -> dict[str, list[float]]:
     """Numbers of a table by the words before them."""
     table = printed.splitlines()[-3:]
-    return {
-        line[: line.index(']') + 1]: [float(word) for word in line[line.index(']') + 1 :].split()] for line in table
-    }
+    ends = [line.rindex(']') + 1 for line in table]
+    return {line[:end]: [float(word) for word in line[end:].split()] for line, end in zip(table, ends, strict=True)}
 
 
 def test_tells_cheapest_median_and_most_expensive(config_file, run_tool, capsys):
