@@ -35,7 +35,7 @@ def main() -> None:
     if args.with_cp:
         cfg.model.backbone.with_cp = True
     # MMEngine would list the settings of every parameter.
-    MMLogger.get_instance('mmengine', log_level='ERROR')
+    MMLogger.get_current_instance().setLevel('ERROR')
     with torch.device('meta'):
         model = build_model(cfg)
     changes = {'input_shape': args.shape and tuple(args.shape), 'batch_size': args.batch_size, 'dtype': args.dtype}
@@ -47,10 +47,9 @@ def main() -> None:
 
 
 def describe(setting: TrainingSetting) -> str:
-    height, width = setting.input_shape
     precision = 'float32' if setting.dtype == 'float32' else f'mixed precision ({setting.dtype})'
     return (
-        f'GiB for a step of {setting.batch_size} images of {height}x{width} in {precision}, as PyTorch computes it on '
+        f'GiB for a step of {setting} in {precision}, as PyTorch computes it on '
         f'{setting.device_type.upper()}.\n'
         'The total is the most at any moment; activations are what the forward pass leaves for the backward pass, in\n'
         'which gradients come as activations go. DDP: in one of many processes. CUDA itself, its libraries and\n'

@@ -15,6 +15,7 @@ from mmsnnet.evaluation.peak_memory import CountedStorages
 from mmsnnet.evaluation.valueless import without_values
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.blank_batch import blank_batch
+from mmsnnet.models.compilation import uncompiled
 from mmsnnet.stitching import Route
 
 # Assigners look at objects one by one, which takes time. Sampled regions are as many as they may be anyway.
@@ -37,7 +38,11 @@ class TrainingSetting:
     dtype: str = 'float32'
     device_type: str = 'cpu'
 
+    def __str__(self) -> str:
+        return f'{self.batch_size} images of {self.input_shape[0]}x{self.input_shape[1]}'
+
     def autocast(self) -> AbstractContextManager:
+        """The precision of a forward pass."""
         return torch.autocast(self.device_type, DTYPES[self.dtype], enabled=self.dtype != 'float32')
 
 
@@ -65,6 +70,13 @@ class TrainingMemory:
     def total(self, distributed: bool) -> int:
         """The most at any moment, in one process of many or in a single one."""
         return self.weights + self.optimizer_state + self.step + (self.buckets if distributed else 0)
+
+    def describe(self, distributed: bool) -> str:
+        """In GiB."""
+        parts = ('weights', 'gradients', 'optimizer_state', 'activations')
+        gib = {name.replace('_', ' '): getattr(self, name) / 2**30 for name in parts}
+        listed = ', '.join(f'{name} {value:.1f}' for name, value in gib.items())
+        return f'{self.total(distributed) / 2**30:.1f} GiB ({listed})'
 
 
 class TrainingStep(nn.Module):
@@ -108,7 +120,7 @@ def predict_training_memory(model: nn.Module, optimizer: Optimizer, setting: Tra
     """
     counted, activations = CountedStorages(), []
     step = TrainingStep(model, setting.autocast, lambda: activations.append(counted.current))
-    with _training(model), without_values():
+    with training_mode(model), uncompiled(model), without_values():
         tensors = _valueless_copies(model, setting.device_type)
         with counted:
             batch = blank_batch(
@@ -147,6 +159,12 @@ def routes_by_memory(backbone: StitchedViT) -> list[Route]:
     )
 
 
+def state_tensors(optimizer: Optimizer) -> Iterator[Tensor]:
+    """What an optimizer keeps from step to step."""
+    for state in optimizer.state.values():
+        yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
 def num_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -169,11 +187,12 @@ def _state_bytes(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tens
     for tensor in copy_of.values():
         tensor.grad = torch.empty_like(tensor) if tensor.requires_grad else None
     copied.step()
-    return num_bytes(value for state in copied.state.values() for value in state.values() if isinstance(value, Tensor))
+    return num_bytes(state_tensors(copied))
 
 
 @contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
+def training_mode(model: nn.Module) -> Iterator[None]:
+    """A model as it trains, and as it was before afterwards."""
     was_training = model.training
     model.train()
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -22,9 +23,10 @@ def without_values() -> Iterator[None]:
     Where a shape depends on values, it is the largest that it can be: all elements are found, all boxes survive. A
     single value that is read is one.
     """
-    # Backward passes stay in this thread, whose modes these are.
+    # Backward passes stay in this thread, whose modes these are; nothing is sent to other processes.
     one_thread = torch.autograd.set_multithreading_enabled(False)
-    with FakeTensorMode(allow_non_fake_inputs=True), _NoCopies(), _LargestShapes(), one_thread:
+    one_process = patch.object(torch.distributed, 'is_initialized', lambda: False)
+    with FakeTensorMode(allow_non_fake_inputs=True), _NoCopies(), _LargestShapes(), one_thread, one_process:
         yield
 
 
