@@ -8,8 +8,9 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
+from mmsnnet.cli import build_model
 from mmsnnet.engine import memory_check
-from mmsnnet.engine.memory_check import check_memory, configured_setting, rehearse
+from mmsnnet.engine.memory_check import check_memory, configured_optimizer, configured_setting, rehearse
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import predict_extremes
 from mmsnnet.models import find_backbone
@@ -117,8 +118,8 @@ def test_what_cannot_be_predicted_does_not_stop_training(make_config, monkeypatc
 
 
 def test_prediction_sends_nothing_to_other_ranks(make_config, monkeypatch):
-    runner = Runner.from_cfg(with_random_parts(make_config))
-    optimizer = runner.build_optim_wrapper(runner.optim_wrapper).optimizer
+    cfg = with_random_parts(make_config)
+    model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(build_model(cfg))
     monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
-    # With a process group, its norm would refuse processors, and ask for the other ranks.
-    assert predict_extremes(runner.model, optimizer, configured_setting(runner.model, runner.cfg))
+    # With a process group, such a norm refuses processors, and asks the other ranks.
+    assert predict_extremes(model, configured_optimizer(model, cfg), configured_setting(model, cfg))
