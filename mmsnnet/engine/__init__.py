@@ -4,6 +4,7 @@ from mmsnnet.engine.checks import check_data_folders
 from mmsnnet.engine.hooks import StitchSamplingHook
 from mmsnnet.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
+from mmsnnet.engine.memory_check import configured_optimizer, configured_setting
 from mmsnnet.engine.progress import ProgressBarHook, RoutesProgress
 from mmsnnet.engine.runners import configured_input_shape, find_input_shape, unwrapped_model
 
@@ -16,6 +17,8 @@ __all__ = [
     'StitchValLoop',
     'check_data_folders',
     'configured_input_shape',
+    'configured_optimizer',
+    'configured_setting',
     'find_input_shape',
     'unwrapped_model',
 ]

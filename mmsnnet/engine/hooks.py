@@ -16,6 +16,7 @@ from mmsnnet.engine.batches import mask_padding
 from mmsnnet.engine.checks import check_annotations, check_checkpoint, check_heads, check_parallel, check_strides
 from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
+from mmsnnet.engine.memory_check import check_memory
 from mmsnnet.engine.randomness import seed_generators, seeded, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
@@ -106,8 +107,10 @@ class StitchSamplingHook(Hook):
         model = unwrapped_model(runner)
         self.backbone = find_backbone(model)
         self._seed = shared_seed(runner, self.seed)
-        self.costs = measure_costs(model, self.input_shape or find_input_shape(runner))
+        input_shape = self.input_shape or find_input_shape(runner)
+        self.costs = measure_costs(model, input_shape)
         self.sampler = self._build_sampler()
+        check_memory(runner, input_shape)
         self._batches_per_step = runner.optim_wrapper._accumulative_counts
         self._guard = FiniteLossGuard(
             model,

@@ -9,6 +9,7 @@ from mmsnnet.evaluation.report import format_record, format_table, write_full_re
 from mmsnnet.evaluation.route_evaluator import RouteEvaluator
 from mmsnnet.evaluation.route_results import RouteResults
 from mmsnnet.evaluation.shared_prefixes import SharedPrefixes
+from mmsnnet.evaluation.training_memory import TrainingMemory, TrainingSetting, predict_extremes
 
 __all__ = [
     'DTYPES',
@@ -18,6 +19,8 @@ __all__ = [
     'RouteEvaluator',
     'RouteResults',
     'SharedPrefixes',
+    'TrainingMemory',
+    'TrainingSetting',
     'add_latency',
     'describe_device',
     'describe_run',
@@ -25,6 +28,7 @@ __all__ = [
     'format_table',
     'mixed_precision',
     'plot_pareto',
+    'predict_extremes',
     'tested_settings',
     'time_by_turns',
     'versions',

@@ -18,18 +18,23 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
-    with _CountedStorages() as counted:
+    with CountedStorages() as counted:
         run()
     return counted.peak
 
 
-class _CountedStorages(TorchDispatchMode):
-    """Follows the storages that operators make until they are gone."""
+class CountedStorages(TorchDispatchMode):
+    """Follows the storages that operators make until they are gone, in forward and backward passes.
+
+    Attributes:
+        current: bytes that live now.
+        peak: the most bytes that lived at once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.current = 0
         self.peak = 0
-        self._sizes: dict[int, int] = {}
         self._known = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -47,7 +52,10 @@ class _CountedStorages(TorchDispatchMode):
         if storage in self._known:
             return
         self._known.add(storage)
-        key = id(storage)
-        self._sizes[key] = storage.nbytes()
-        weakref.finalize(storage, self._sizes.pop, key, None)
-        self.peak = max(self.peak, sum(self._sizes.values()))
+        num_bytes = storage.nbytes()
+        self.current += num_bytes
+        self.peak = max(self.peak, self.current)
+        weakref.finalize(storage, self._forget, num_bytes)
+
+    def _forget(self, num_bytes: int) -> None:
+        self.current -= num_bytes

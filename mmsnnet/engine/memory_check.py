@@ -1,0 +1,142 @@
+"""Whether training fits: told before it starts, and tried where memory can run out."""
+
+import logging
+from dataclasses import replace
+
+import torch
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from mmsnnet.engine.randomness import seeded
+from mmsnnet.engine.runners import configured_input_shape, unwrapped_model
+from mmsnnet.errors import UserError
+from mmsnnet.evaluation.training_memory import (
+    TrainingMemory,
+    TrainingSetting,
+    TrainingStep,
+    num_bytes,
+    predict_training_memory,
+    routes_by_memory,
+    state_tensors,
+    training_mode,
+)
+from mmsnnet.models import find_backbone
+from mmsnnet.models.blank_batch import blank_batch
+
+
+def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
+    """Log what the most expensive route takes to train, and try it where memory can run out.
+
+    Memory then runs out before the first iteration, not at whichever iteration draws that route. On processors nothing
+    is tried: a step takes long there, and memory has no fixed end.
+
+    Args:
+        input_shape: (height, width) of the training images.
+
+    Raises:
+        UserError: out of memory.
+    """
+    model = unwrapped_model(runner)
+    if not _can_run_out(model) and not _is_read(runner.logger):
+        return
+    backbone = find_backbone(model)
+    route = backbone.route
+    backbone.set_route(routes_by_memory(backbone)[-1])
+    try:
+        setting = replace(configured_setting(model, runner.cfg), input_shape=input_shape)
+        predicted = _predict(runner, model, setting)
+        if _can_run_out(model):
+            rehearse(model, runner.optim_wrapper, setting, predicted)
+    finally:
+        backbone.set_route(route)
+
+
+def rehearse(
+    model: nn.Module, optim_wrapper: OptimWrapper, setting: TrainingSetting, predicted: TrainingMemory | None
+) -> None:
+    """Run a training step of the route that is set on blank images, and leave no trace of it.
+
+    Weights, gradients, the optimizer, running statistics and random states stay as they are. Memory that the optimizer
+    will keep is held meanwhile.
+
+    Args:
+        model: an MMEngine model, unwrapped.
+        predicted: memory of this step, if known.
+
+    Raises:
+        UserError: out of memory.
+    """
+    device = next(model.parameters()).device
+    step = TrainingStep(model, lambda: optim_wrapper.optim_context(model))
+    try:
+        with seeded('rehearsal'), training_mode(model):
+            reserved = _future_state(optim_wrapper.optimizer, predicted, device)
+            batch = blank_batch(model, setting.batch_size, setting.input_shape, device)
+            functional_call(step, {f'model.{name}': buffer.clone() for name, buffer in model.named_buffers()}, batch)
+            del reserved
+    except torch.cuda.OutOfMemoryError as error:
+        expected = f', which takes {predicted.describe(distributed=False)},' if predicted else ''
+        raise UserError(
+            f'out of memory: the most expensive stitch, {find_backbone(model).route}{expected} does not fit with '
+            f'{setting} a step: lower train_dataloader.batch_size, set model.backbone.with_cp=True, or train with --amp'
+        ) from error
+
+
+def configured_setting(model: nn.Module, cfg: Config) -> TrainingSetting:
+    """What a config's training steps run on, by the operators of CUDA where there is a device of it."""
+    return TrainingSetting(
+        input_shape=configured_input_shape(model, cfg),
+        batch_size=cfg.train_dataloader.batch_size,
+        dtype=_configured_dtype(cfg.optim_wrapper),
+        device_type='cuda' if torch.cuda.is_available() else 'cpu',
+    )
+
+
+def configured_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
+    """The optimizer of a config, for a model on any device."""
+    names = ('optimizer', 'constructor', 'paramwise_cfg')
+    settings = {name: cfg.optim_wrapper[name] for name in names if name in cfg.optim_wrapper}
+    return build_optim_wrapper(model, {'type': 'OptimWrapper', **settings}).optimizer
+
+
+def _configured_dtype(optim_wrapper: dict) -> str:
+    """MMEngine's mixed precision is in half precision unless it says another."""
+    if optim_wrapper.get('type') != 'AmpOptimWrapper':
+        return 'float32'
+    return str(optim_wrapper.get('dtype') or 'float16').removeprefix('torch.')
+
+
+def _predict(runner: Runner, model: nn.Module, setting: TrainingSetting) -> TrainingMemory | None:
+    """Memory of training the route that is set, logged; None where something in the model cannot do without values."""
+    try:
+        predicted = predict_training_memory(model, runner.optim_wrapper.optimizer, setting)
+    # It is only told: whatever a model's own code raises must not stop its training.
+    except Exception as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        runner.logger.info(f'how much memory training takes cannot be predicted: {reason:.200}')
+        return None
+    described = predicted.describe(distributed=is_model_wrapper(runner.model))
+    runner.logger.info(
+        f'training takes at most {described}, predicted for {setting} a step and stitch {find_backbone(model).route}'
+    )
+    return predicted
+
+
+def _can_run_out(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type != 'cpu'
+
+
+def _is_read(logger: logging.Logger) -> bool:
+    """Whether anybody is told by ``info``: the ranks beyond the first tell nobody."""
+    return any(handler.level <= logging.INFO for handler in logger.handlers)
+
+
+def _future_state(optimizer: Optimizer, predicted: TrainingMemory | None, device: torch.device) -> Tensor:
+    """Memory as large as what the optimizer will keep besides what it keeps now."""
+    missing = predicted.optimizer_state - num_bytes(state_tensors(optimizer)) if predicted else 0
+    return torch.empty(max(missing, 0), dtype=torch.uint8, device=device)
