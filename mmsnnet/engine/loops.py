@@ -28,6 +28,7 @@ from mmsnnet.evaluation import (
     write_report,
 )
 from mmsnnet.evaluation.route_results import FINISHED_FILE
+from mmsnnet.evaluation.shared_work import RankGroup
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
 from mmsnnet.settings import check_word
@@ -94,22 +95,28 @@ class _RoutesLoop:
         Returns:
             The main route's metrics under their plain keys, then each route's under ``<route.log_name>/<key>``.
         """
-        model = unwrapped_model(self.runner)
-        backbone = find_backbone(model)
+        backbone = find_backbone(self.runner.model)
         self.costs = self.costs or self._measure_costs()
         self.routes, self.main_route = self._select(backbone.space, self.costs.gflops)
         self.sharing = SharedPrefixes(backbone, self.routes, self.main_route, self.memory_budget_mb, self.route_batch)
-        route_before, evaluator, dataloader = backbone.route, self.evaluator, self.dataloader
         results = self._open_results()
-        known = self._known_records()
+        with RankGroup() as ranks:
+            metrics = self._evaluate(results, ranks)
+            if is_main_process():
+                self.records = [self._records[route.id] for route in self.routes]
+                self._report()
+            ranks.wait()
+        results.delete()
+        return metrics
+
+    def _evaluate(self, results: RouteResults, ranks: RankGroup) -> dict[str, float]:
+        """MMEngine's own loop, with the data set, evaluator and backbone that serve many routes."""
+        model, evaluator, dataloader = unwrapped_model(self.runner), self.evaluator, self.dataloader
+        backbone = find_backbone(model)
+        route_before, known = backbone.route, self._known_records()
         self._records = {record.id: record for record in known}
-        self.evaluator = RouteEvaluator(
-            evaluator,
-            results,
-            self.main_route,
-            self._report_route,
-            {backbone.space[record.id]: record.metrics for record in known},
-        )
+        metrics = {backbone.space[record.id]: record.metrics for record in known}
+        self.evaluator = RouteEvaluator(evaluator, results, self.main_route, self._report_route, metrics, ranks)
         if len(known) == len(self.routes):
             self._batches_done, self._skip = len(dataloader), 0
         else:
@@ -118,16 +125,11 @@ class _RoutesLoop:
         self.progress.start(len(dataloader) * len(self.routes), self._batches_done * len(self.routes) + self._skip)
         try:
             with self.sharing, preprocessed_once(model):
-                metrics = super().run()
+                return super().run()
         finally:
             self.progress.finish_steps()
             self.evaluator, self.dataloader = evaluator, dataloader
             backbone.set_route(route_before)
-        self.records = [self._records[route.id] for route in self.routes] if is_main_process() else []
-        if is_main_process():
-            self._report()
-        results.delete()
-        return metrics
 
     @torch.no_grad()
     def run_iter(self, idx: int, batch: CheckedBatch) -> None:

@@ -30,6 +30,7 @@ class RouteEvaluator:
         main_route: the one whose metrics keep their plain keys.
         report: called with each route, its metrics, and those by class, as soon as they are known.
         known: metrics that need not be computed again.
+        ranks: that share the computation, entered.
     """
 
     def __init__(
@@ -38,13 +39,15 @@ class RouteEvaluator:
         results: RouteResults,
         main_route: Route,
         report: Callable[[Route, Metrics, ClassMetrics], None],
-        known: dict[Route, Metrics] | None = None,
+        known: dict[Route, Metrics],
+        ranks: RankGroup,
     ) -> None:
         self.evaluator = evaluator
         self.results = results
         self.main_route = main_route
         self.report = report
-        self.metrics: dict[Route, Metrics] = dict(known or {})
+        self.ranks = ranks
+        self.metrics: dict[Route, Metrics] = dict(known)
 
     def process(self, route: Route, data_samples: Sequence, data_batch: Any) -> None:
         """Add one route's predictions for a batch."""
@@ -64,25 +67,21 @@ class RouteEvaluator:
         the metrics of as many routes at a time as there are ranks: one of a large data set takes a minute or more.
         """
         left = [route for route in self.results.routes if route not in self.metrics]
-        group = RankGroup()
-        try:
-            for start in range(0, len(left), group.size):
-                self._evaluate_together(left[start : start + group.size], size, group)
-        finally:
-            group.close()
+        for start in range(0, len(left), self.ranks.size):
+            self._evaluate_together(left[start : start + self.ranks.size], size)
         merged = dict(self.metrics[self.main_route])
         for route in self.results.routes:
             merged |= {f'{route.log_name}/{key}': value for key, value in self.metrics[route].items()}
         return merged
 
-    def _evaluate_together(self, routes: Sequence[Route], size: int, group: RankGroup) -> None:
+    def _evaluate_together(self, routes: Sequence[Route], size: int) -> None:
         """Let each rank compute the metrics of one route."""
         own = None
         for rank, route in enumerate(routes):
-            parts = group.to_rank(self.results.load(route), rank)
+            parts = self.ranks.to_rank(self.results.load(route), rank)
             if parts is not None:
                 own = route, [interleaved(list(results), size) for results in zip(*parts, strict=True)]
-        outcomes = group.to_all(self._evaluate_alone(*own, size) if own else None)
+        outcomes = self.ranks.to_all(self._evaluate_alone(*own, size) if own else None)
         for route, (metrics, by_class) in zip(routes, outcomes, strict=False):
             self.metrics[route] = metrics
             self.report(route, metrics, by_class)

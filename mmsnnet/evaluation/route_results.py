@@ -99,7 +99,7 @@ class RouteResults:
         return results
 
     def delete(self) -> None:
-        """Delete what all ranks have written. To be called when none of them needs it any more."""
+        """Delete what all ranks have written. Call it when none of them needs that any more."""
         if self._temporary is not None:
             self._temporary.cleanup()
         elif self.folder is not None and is_main_process():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch.distributed
@@ -13,11 +14,29 @@ T = TypeVar('T')
 
 
 class RankGroup:
-    """The ranks of a job, connected so that objects travel without passing through a GPU. Not a job: one rank alone."""
+    """The ranks of a job, connected so that objects travel without passing through a GPU; or one process alone.
+
+    Ranks wait for each other up to a day: one may time routes, or compute metrics, while the others have nothing to do.
+    All ranks enter it together.
+    """
 
     def __init__(self) -> None:
         self.rank, self.size = get_dist_info()
-        self._group: ProcessGroup | None = torch.distributed.new_group(backend='gloo') if self.size > 1 else None
+        self._group: ProcessGroup | None = None
+
+    def __enter__(self) -> 'RankGroup':
+        if self.size > 1:
+            self._group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=1))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._group is not None:
+            torch.distributed.destroy_process_group(self._group)
+
+    def wait(self) -> None:
+        """Go on when all ranks have come here."""
+        if self._group is not None:
+            torch.distributed.barrier(self._group)
 
     def to_rank(self, value: T, rank: int) -> list[T] | None:
         """The values of all ranks in their order, on one of them; None on the others."""
@@ -34,11 +53,6 @@ class RankGroup:
         received: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(received, value, group=self._group)
         return received
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        if self._group is not None:
-            torch.distributed.destroy_process_group(self._group)
 
 
 def interleaved(parts: list[list[T]], size: int) -> list[T]:
