@@ -62,15 +62,15 @@ def _pool_in_float32(module: ModuleType) -> None:
 
     @functools.wraps(extract)
     def forward(self: Any, feats: Sequence[torch.Tensor], rois: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return extract(self, _to_float32(feats), rois.float(), *args, **kwargs).to(feats[0].dtype)
+        return extract(self, _to_float32(feats), _to_float32(rois), *args, **kwargs).to(feats[0].dtype)
 
     module.SingleRoIExtractor.forward = forward
 
 
 def _to_float32(value: Any) -> Any:
-    """A tensor, or a sequence of some; anything else as it is."""
+    """A tensor of half precision, or a sequence of some; anything else as it is."""
     if isinstance(value, torch.Tensor):
-        return value.float()
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
     return [_to_float32(item) for item in value] if isinstance(value, list | tuple) else value
 
 
