@@ -1,8 +1,9 @@
 """Stands in for ``mmcv._ext``, the compiled half of mmcv, where mmcv has none (mmcv-lite).
 
 `import mmcv.ops` asks this module for some hundred functions by name. The few that Mask R-CNN and friends call on every
-image are served from torchvision, with the calling conventions of mmcv 2.1.0's C++: results go into tensors that the
-caller allocated. Every other name is a function that says, when called, that it needs compiled mmcv.
+image are served from torchvision, those of deformable attention from mmcv's own code for CPUs. The calling conventions
+are those of mmcv 2.1.0's C++: most results go into tensors that the caller allocated. Every other name is a function
+that says, when called, that it needs compiled mmcv.
 
 Python runs this file under the name ``mmcv._ext``, so it imports nothing of its own package.
 """
@@ -16,7 +17,7 @@ import torchvision
 from mmsnnet.errors import UserError
 
 _POOL_AVG = 1  # mmcv.ops.roi_align writes 'max' as 0 and 'avg' as 1
-_SERVED = ('nms', 'roi_align_forward', 'roi_align_backward')
+_SERVED = ('nms', 'roi_align_forward', 'roi_align_backward', 'ms_deform_attn_forward', 'ms_deform_attn_backward')
 
 
 def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset: int) -> torch.Tensor:
@@ -25,6 +26,7 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset:
     Args:
         offset: 0, or 1 where x2 and y2 name the last pixel inside a box: its width is then x2 - x1 + 1.
     """
+    boxes = _wide(boxes)
     if offset:  # torchvision has no offset, but moving x2 and y2 gives the same widths, heights and overlaps
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
     # mmcv compares with a float, torchvision with a double: boxes that overlap by exactly 0.4 would fare differently
@@ -56,7 +58,7 @@ def roi_align_forward(
     _check_pool_mode(pool_mode)
     output.copy_(
         torch.ops.torchvision.roi_align(
-            input, rois, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+            _wide(input), _wide(rois), spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
         )
     )
 
@@ -82,9 +84,66 @@ def roi_align_backward(
     _check_pool_mode(pool_mode)
     grad_input.add_(
         torch.ops.torchvision._roi_align_backward(
-            grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape, sampling_ratio, aligned
+            _wide(grad_output),
+            _wide(rois),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
         )
     )
+
+
+def ms_deform_attn_forward(
+    value: torch.Tensor,
+    value_spatial_shapes: torch.Tensor,
+    value_level_start_index: torch.Tensor,
+    sampling_locations: torch.Tensor,
+    attention_weights: torch.Tensor,
+    im2col_step: int,
+) -> torch.Tensor:
+    """Multi-scale deformable attention (B, Q, heads * C) of values (B, N, heads, C) of several maps.
+
+    Args:
+        value_spatial_shapes: height and width of each map (L, 2).
+        value_level_start_index: (L,), not needed, as is ``im2col_step``.
+        sampling_locations: x and y (B, Q, heads, L, P, 2) in parts of a map's size.
+        attention_weights: (B, Q, heads, L, P).
+    """
+    # It imports this module.
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    # The one time that these are read back from the device.
+    shapes = value_spatial_shapes.tolist()
+    attended = multi_scale_deformable_attn_pytorch(
+        _wide(value), shapes, _wide(sampling_locations), _wide(attention_weights)
+    )
+    return attended.to(value.dtype)
+
+
+def ms_deform_attn_backward(
+    value: torch.Tensor,
+    value_spatial_shapes: torch.Tensor,
+    value_level_start_index: torch.Tensor,
+    sampling_locations: torch.Tensor,
+    attention_weights: torch.Tensor,
+    grad_output: torch.Tensor,
+    grad_value: torch.Tensor,
+    grad_sampling_loc: torch.Tensor,
+    grad_attn_weight: torch.Tensor,
+    im2col_step: int,
+) -> None:
+    """Add to the last three gradients, of the shapes of what they belong to, what ``grad_output`` sends back."""
+    inputs = [tensor.detach().requires_grad_() for tensor in (value, sampling_locations, attention_weights)]
+    with torch.enable_grad():
+        attended = ms_deform_attn_forward(
+            inputs[0], value_spatial_shapes, value_level_start_index, *inputs[1:], im2col_step
+        )
+    gradients = torch.autograd.grad(attended, inputs, grad_output)
+    for total, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), gradients, strict=True):
+        total.add_(gradient)
 
 
 def get_compiler_version() -> str:
@@ -105,12 +164,17 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
     def needs_compiled_mmcv(*args: object, **kwargs: object) -> NoReturn:
         raise UserError(
             f'{name!r} is a compiled op of mmcv, and the installed mmcv has no compiled ops (mmcv-lite). Without them '
-            f'only {", ".join(_SERVED)} work, served from torchvision. Install compiled mmcv 2.1.0 to use {name!r}: '
+            f'only {", ".join(_SERVED)} work. Install compiled mmcv 2.1.0 to use {name!r}: '
             '`pip uninstall mmcv-lite`, then `mim install mmcv==2.1.0`.'
         )
 
     needs_compiled_mmcv.__name__ = name
     return needs_compiled_mmcv
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """In float32, or float64 as it is: torchvision has no bfloat16, and on CPUs no float16."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _check_pool_mode(pool_mode: int) -> None:

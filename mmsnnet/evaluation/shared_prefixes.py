@@ -31,6 +31,9 @@ class SharedPrefixes:
     part of one, is fastest: other tensors are compared, and on a GPU each comparison waits for the device. Normalise
     a batch once, not once a route.
 
+    Routes share features, so a model that changes them in place is refused. In inference mode nothing tells whether it
+    does, and it gets copies.
+
     Args:
         backbone: whose ``forward`` is replaced within the context.
         routes: all different.

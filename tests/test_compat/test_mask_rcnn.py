@@ -54,9 +54,12 @@ def batch() -> dict:
     return {'inputs': [image], 'data_samples': [sample]}
 
 
-def test_one_step_of_training(model, batch):
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_one_step_of_training(model, batch, dtype):
     data = model.data_preprocessor(batch, training=True)
-    loss, parts = model.parse_losses(model(**data, mode='loss'))
+    model.zero_grad()
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        loss, parts = model.parse_losses(model(**data, mode='loss'))
     loss.backward()
     assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask'} <= set(parts)
     assert torch.isfinite(loss)

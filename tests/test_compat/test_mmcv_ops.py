@@ -146,6 +146,13 @@ def test_nms_offset_matters():
     assert mmcv_ext.nms(boxes, scores, 0.4, offset=0).tolist() != mmcv_ext.nms(boxes, scores, 0.4, offset=1).tolist()
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_nms_takes_half_boxes_whose_areas_half_does_not_hold(dtype):
+    boxes, scores = random_boxes(40)
+    kept = mmcv_ext.nms((boxes * 64).to(dtype), scores.to(dtype), iou_threshold=0.4, offset=0)
+    assert torch.equal(kept, mmcv_ext.nms(boxes * 64, scores.to(dtype).float(), iou_threshold=0.4, offset=0))
+
+
 def test_nms_takes_half_scores_and_no_boxes():
     boxes, scores = random_boxes(40)
     half = mmcv_ext.nms(boxes, scores.half(), iou_threshold=0.4, offset=0)
@@ -181,6 +188,55 @@ def test_roi_align_equals_torchvision_forward_and_backward(features, rois, sampl
     (expected * weights).sum().backward()
     assert ours.grad.abs().sum() > 0
     assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_roi_align_in_half_precision_is_that_of_float32_rounded(features, rois, dtype):
+    from mmcv.ops import RoIAlign
+
+    features = features.to(dtype)
+    ours, theirs = features.clone().requires_grad_(), features.float().requires_grad_()
+    output = RoIAlign((5, 7), spatial_scale=0.25, sampling_ratio=2)(ours, rois.to(dtype))
+    expected = torchvision.ops.roi_align(theirs, rois.to(dtype).float(), (5, 7), 0.25, 2, aligned=True)
+    assert output.dtype == dtype
+    assert torch.equal(output, expected.to(dtype))
+
+    weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    output.backward(weights)
+    expected.backward(weights.float())
+    assert ours.grad.dtype == dtype
+    assert ours.grad.abs().sum() > 0
+    assert torch.equal(ours.grad, theirs.grad.to(dtype))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_deformable_attention_is_mmcv_s_own_for_cpus_forward_and_backward(monkeypatch, dtype):
+    """The function that mmcv calls on CUDA, here on a CPU."""
+    from mmcv.ops import multi_scale_deform_attn as ops
+
+    monkeypatch.setattr(ops, 'ext_module', mmcv_ext)
+    generator = torch.Generator().manual_seed(3)
+    shapes = torch.tensor([[4, 6], [2, 3]])
+    value = torch.rand(2, 30, 2, 4, generator=generator)
+    locations = torch.rand(2, 5, 2, 2, 3, 2, generator=generator) * 1.2 - 0.1
+    weights = torch.rand(2, 5, 2, 2, 3, generator=generator)
+    ours = [tensor.to(dtype).requires_grad_() for tensor in (value, locations, weights)]
+    theirs = [tensor.detach().to(dtype).double().requires_grad_() for tensor in ours]
+
+    output = ops.MultiScaleDeformableAttnFunction.apply(ours[0], shapes, torch.tensor([0, 24]), *ours[1:], 64)
+    expected = ops.multi_scale_deformable_attn_pytorch(theirs[0], shapes, *theirs[1:])
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    assert output.dtype == dtype
+    torch.testing.assert_close(output.double(), expected, rtol=tolerance, atol=tolerance)
+
+    factors = torch.rand(output.shape, generator=generator).to(dtype)
+    output.backward(factors)
+    expected.backward(factors.double())
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.grad.dtype == dtype
+        assert our.grad.any()
+        scale = their.grad.abs().max()
+        torch.testing.assert_close(our.grad / scale, their.grad / scale, rtol=0, atol=tolerance, check_dtype=False)
 
 
 def test_mask_targets_are_cropped_and_resized():
