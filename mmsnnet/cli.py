@@ -232,8 +232,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 def _end_process_group() -> None:
     """End the process group, if any, once every rank is done with it.
 
-    A process that exits with the group alive may be aborted by the group's threads. After an error there is nothing to
-    wait for: launchers end the other ranks.
+    A rank that exits earlier takes its connections away from others, and leaves threads of the group running while the
+    interpreter shuts down. After an error nothing is waited for: launchers end the other ranks.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
