@@ -64,6 +64,9 @@ def parse_args() -> argparse.Namespace:
     )
     latency.add_argument('--dtype', choices=DTYPES, default='float32', help='precision, mixed below float32 (float32)')
     latency.add_argument('--compile', action='store_true', help='compile every block with torch.compile first')
+    latency.add_argument(
+        '--cuda-graph', action='store_true', help='time each pass as one CUDA graph, for small batches'
+    )
     latency.add_argument('--repetitions', type=int, default=5, help='timed passes of each stitch (5)')
     args = parser.parse_args()
     if args.batch_size < 1 or args.repetitions < 1:
@@ -104,6 +107,7 @@ def latency_setting(runner: Runner, args: argparse.Namespace) -> LatencySetting:
         dtype=args.dtype,
         compiled=args.compile,
         repetitions=args.repetitions,
+        cuda_graph=args.cuda_graph,
     )
 
 
