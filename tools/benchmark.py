@@ -59,6 +59,9 @@ def parse_args() -> argparse.Namespace:
         '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='input size (default: that of training)'
     )
     latency.add_argument('--compile', action='store_true', help='compile every block with torch.compile first')
+    latency.add_argument(
+        '--cuda-graph', action='store_true', help='time each pass as one CUDA graph, for small batches'
+    )
     latency.add_argument('--repetitions', type=int, default=5, help='timed passes of each stitch (5)')
     args = parser.parse_args()
     if args.batch_size < 1 or args.repetitions < 1:
@@ -88,6 +91,7 @@ def latency_settings(args: argparse.Namespace) -> dict:
         'method': args.latency,
         'batch_size': args.batch_size,
         'compiled': args.compile,
+        'cuda_graph': args.cuda_graph,
         'repetitions': args.repetitions,
     }
     return settings | ({'input_shape': tuple(args.shape)} if args.shape else {})

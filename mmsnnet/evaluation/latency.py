@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmsnnet.errors import UserError
+from mmsnnet.evaluation.cuda_graph import captured
 from mmsnnet.evaluation.peak_memory import peak_memory
 from mmsnnet.evaluation.precision import DTYPES
 from mmsnnet.models import StitchedViT, find_backbone
@@ -18,6 +20,9 @@ from mmsnnet.models.costs import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
 from mmsnnet.stitching import Route, Run, Switch, make_plan
 from mmsnnet.stitching.plan import Step, single_steps
+
+# cuDNN chooses algorithms, allocators find memory, compiled blocks settle.
+WARMUP_PASSES = 3
 
 Part = Hashable
 
@@ -32,6 +37,8 @@ class LatencySetting:
         dtype: one of ``DTYPES``; mixed precision unless float32.
         compiled: whether blocks are compiled first.
         repetitions: timed passes of each route.
+        cuda_graph: whether each pass runs as one CUDA graph, without launching each kernel: for batches too small to
+            fill a GPU. Estimates are without.
     """
 
     input_shape: tuple[int, int]
@@ -39,6 +46,7 @@ class LatencySetting:
     dtype: str = 'float32'
     compiled: bool = False
     repetitions: int = 5
+    cuda_graph: bool = False
 
     def images(self, device: torch.device) -> Tensor:
         """Random images (B, 3, H, W): times do not depend on what they show."""
@@ -65,6 +73,9 @@ class LatencyBench:
     Args:
         model: an MMEngine model with a ``StitchedViT``, or a ``StitchedViT``.
         setting: how.
+
+    Raises:
+        UserError: a CUDA graph is asked for on another device.
     """
 
     def __init__(self, model: nn.Module, setting: LatencySetting) -> None:
@@ -72,6 +83,8 @@ class LatencyBench:
         self.backbone = find_backbone(model)
         self.setting = setting
         self.device = next(model.parameters()).device
+        if setting.cuda_graph and self.device.type != 'cuda':
+            raise UserError(f'cuda_graph times a model on CUDA, this one is on {self.device}: leave out cuda_graph')
         self.images = setting.images(self.device)
         if setting.compiled:
             compile_parts(self.backbone)
@@ -84,23 +97,28 @@ class LatencyBench:
     ) -> dict[Route, Measurement]:
         """Time every route ``repetitions`` times, by turns, so that drift hits all alike.
 
-        A pass that warms up precedes each route's first turn, and tells its memory.
+        Before each route's first turn some passes warm up, and another tells its memory.
 
         Args:
             known: what an interrupted call has measured.
             save: called after each timed pass with all measurements.
         """
         measured = {route: (known or {}).get(route) for route in routes}
+        warm: set[Route] = set()
         with self._ready():
             for turn in range(self.setting.repetitions):
                 for route in routes:
+                    if measured[route] and len(measured[route].samples_ms) > turn:
+                        continue
                     self.backbone.set_route(route)
+                    if route not in warm:
+                        self._warm_up()
+                        warm.add(route)
                     if measured[route] is None:
                         measured[route] = Measurement(peak_memory(self._run, self.device) / 2**20)
-                    if len(measured[route].samples_ms) <= turn:
-                        measured[route].samples_ms.append(self._time(self._run))
-                        if save:
-                            save(measured)
+                    measured[route].samples_ms.append(self._time(self._timed_run()))
+                    if save:
+                        save(measured)
         return measured
 
     def estimate(self, routes: Sequence[Route]) -> dict[Route, float]:
@@ -113,9 +131,28 @@ class LatencyBench:
         return {route: sum(parts[part] for part in self._parts(route)) for route in routes}
 
     def _run(self) -> Any:
-        if self.model is self.backbone:
-            return self.backbone(self.images)
-        return head_outputs(self.model, self.images)
+        """One pass of the route that is set."""
+        with self._precision():
+            return self.backbone(self.images) if self.model is self.backbone else head_outputs(self.model, self.images)
+
+    def _timed_run(self) -> Callable[[], Any]:
+        return captured(self._run, self.device, WARMUP_PASSES) if self.setting.cuda_graph else self._run
+
+    def _precision(self) -> AbstractContextManager:
+        """Mixed precision of a single pass: every pass casts the weights it uses, whichever ran before."""
+        dtype, cuda_graph = DTYPES[self.setting.dtype], self.setting.cuda_graph
+        # Weights that were cast while a graph was captured lie in that graph's memory.
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=not cuda_graph)
+
+    def _warm_up(self) -> None:
+        """Run the route that is set until its passes are alike."""
+        for _ in range(WARMUP_PASSES):
+            self._run()
+        while self.setting.compiled:
+            graphs = _num_compiled_graphs()
+            self._run()
+            if _num_compiled_graphs() == graphs:
+                return
 
     def _time(self, run: Callable[[], Any]) -> float:
         """Milliseconds per image."""
@@ -128,25 +165,26 @@ class LatencyBench:
     def _time_parts(self) -> dict[Part, float]:
         """Median milliseconds per image of each kind of part of the covering routes' passes."""
         samples: dict[Part, list[float]] = {}
-        for turn in range(1 + self.setting.repetitions):
+        for turn in range(WARMUP_PASSES + self.setting.repetitions):
             for route in self._covering_routes():
                 for part, milliseconds in self._time_route_by_parts(route):
-                    if turn > 0:
+                    if turn >= WARMUP_PASSES:
                         samples.setdefault(part, []).append(milliseconds / self.setting.batch_size)
         return {part: median(values) for part, values in samples.items()}
 
     def _time_route_by_parts(self, route: Route) -> list[tuple[Part, float]]:
         """(part, milliseconds) of one pass."""
         marks, backbone = _Marks(self.device), self.backbone
-        marks.set()
-        state = backbone.start(self.images, route.spans[0].anchor)
-        marks.set()
-        for step in self._steps(route):
-            state = backbone.advance(state, (step,))
+        with self._precision():
             marks.set()
-        with _fixed_output(backbone, state.levels):
-            self._run()
-        marks.set()
+            state = backbone.start(self.images, route.spans[0].anchor)
+            marks.set()
+            for step in self._steps(route):
+                state = backbone.advance(state, (step,))
+                marks.set()
+            with _fixed_output(backbone, state.levels):
+                self._run()
+            marks.set()
         return list(zip(self._parts(route), marks.milliseconds(), strict=True))
 
     def _parts(self, route: Route) -> list[Part]:
@@ -177,13 +215,11 @@ class LatencyBench:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """The model in evaluation mode under the setting's precision, and as it was before afterwards."""
+        """The model in evaluation mode, and as it was before afterwards."""
         route, was_training = self.backbone.route, self.model.training
         self.model.eval()
-        dtype = DTYPES[self.setting.dtype]
-        mixed = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
         try:
-            with torch.no_grad(), mixed:
+            with torch.no_grad():
                 yield
         finally:
             self.model.train(was_training)
@@ -191,18 +227,23 @@ class LatencyBench:
 
 
 def time_by_turns(runs: dict[str, Callable[[], Any]], device: torch.device, repetitions: int) -> dict[str, float]:
-    """Median milliseconds of some computations, timed A B C A B C ... after a turn that warms up."""
+    """Median milliseconds of some computations, timed A B C A B C ... after turns that warm up."""
     samples: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
-        for turn in range(1 + repetitions):
+        for turn in range(WARMUP_PASSES + repetitions):
             for name, run in runs.items():
                 marks = _Marks(device)
                 marks.set()
                 run()
                 marks.set()
-                if turn > 0:
+                if turn >= WARMUP_PASSES:
                     samples[name] += marks.milliseconds()
     return {name: median(values) for name, values in samples.items()}
+
+
+def _num_compiled_graphs() -> int:
+    """Graphs that torch.compile has made in this process."""
+    return torch._dynamo.utils.counters['stats']['unique_graphs']
 
 
 class _Marks:
@@ -217,7 +258,8 @@ class _Marks:
             self._marks.append(time.perf_counter())
             return
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        # The model's device need not be the current one.
+        event.record(torch.cuda.current_stream(self.device))
         self._marks.append(event)
 
     def milliseconds(self) -> list[float]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from mmsnnet.evaluation.latency import DTYPES
 from mmsnnet.evaluation.peak_memory import CountedStorages
+from mmsnnet.evaluation.precision import mixed_precision
 from mmsnnet.evaluation.valueless import without_values
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.blank_batch import blank_batch
@@ -43,7 +43,7 @@ class TrainingSetting:
 
     def autocast(self) -> AbstractContextManager:
         """The precision of a forward pass."""
-        return torch.autocast(self.device_type, DTYPES[self.dtype], enabled=self.dtype != 'float32')
+        return mixed_precision(self.dtype, torch.device(self.device_type))
 
 
 @dataclass(frozen=True)

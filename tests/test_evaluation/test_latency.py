@@ -6,7 +6,8 @@ import pytest
 import torch
 from toys import toy_backbone
 
-from mmsnnet.evaluation import LatencyBench, LatencySetting, add_latency, time_by_turns
+from mmsnnet.evaluation import LatencyBench, LatencySetting, add_latency, latency, time_by_turns
+from mmsnnet.evaluation.latency import WARMUP_PASSES, Measurement
 from mmsnnet.evaluation.latency_records import interquartile_range
 from mmsnnet.evaluation.peak_memory import peak_memory
 from mmsnnet.stitching import Record
@@ -37,8 +38,62 @@ def test_measurement_runs_the_route_it_speaks_of(bench, monkeypatch):
     monkeypatch.setattr(LatencyBench, '_run', lambda self: seen.append(self.backbone.route) or run(self))
     routes = list(bench.backbone.space)
     bench.measure(routes)
-    # The first turn warms up and tells the memory.
-    assert seen == [route for route in routes for _ in range(2)] + routes
+    # Before a route's first turn, some passes warm up, and another tells the memory.
+    assert seen == [route for route in routes for _ in range(WARMUP_PASSES + 2)] + routes
+
+
+def test_what_an_interrupted_call_has_measured_is_warmed_up_again(bench, monkeypatch):
+    routes, runs = list(bench.backbone.space)[:2], []
+    known = {route: Measurement(1.0, [2.0]) for route in routes}
+    monkeypatch.setattr(LatencyBench, '_run', lambda self: runs.append(self.backbone.route))
+    measured = bench.measure(routes, known)
+    assert runs == [route for route in routes for _ in range(WARMUP_PASSES + 1)]
+    assert all(measurement.activations_mb == 1.0 for measurement in measured.values())
+
+
+def test_warms_up_until_nothing_is_compiled_any_more(monkeypatch):
+    bench = LatencyBench(toy_backbone(), LatencySetting((32, 48), compiled=True))
+    graphs = iter([1, 2, 2, 3, 3, *[3] * 20])
+    passes = []
+    monkeypatch.setattr(latency, '_num_compiled_graphs', lambda: next(graphs))
+    monkeypatch.setattr(bench, '_run', lambda: passes.append(0))
+    bench._warm_up()
+    # 1 -> 2 in the first check, 2 -> 3 in the second, nothing in the third.
+    assert len(passes) == WARMUP_PASSES + 3
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_memory_of_a_route_does_not_depend_on_those_before(dtype):
+    """Mixed precision may keep cast weights, which the first pass that casts them would be charged with."""
+
+    def memory(order: list[int]) -> dict:
+        bench = LatencyBench(toy_backbone(**DEPTHS), LatencySetting((32, 48), dtype=dtype, repetitions=1))
+        measured = bench.measure([bench.backbone.space[index] for index in order])
+        return {route.name: measurement.activations_mb for route, measurement in measured.items()}
+
+    assert memory([0, 1, 2]) == memory([2, 1, 0])
+
+
+def test_marks_are_on_the_stream_of_the_model_s_device(monkeypatch):
+    recorded = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            recorded.append(stream)
+
+        def elapsed_time(self, other: 'Event') -> float:
+            return 3.0
+
+    monkeypatch.setattr(torch.cuda, 'Event', Event)
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: f'stream of {device}')
+    monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: recorded.append(f'wait for {device}'))
+    marks = latency._Marks(torch.device('cuda', 1))
+    marks.set(), marks.set()
+    assert marks.milliseconds() == [3.0]
+    assert recorded == ['stream of cuda:1'] * 2 + ['wait for cuda:1']
 
 
 def test_model_is_as_it_was_afterwards(bench):
@@ -112,7 +167,7 @@ def test_peak_memory_counts_what_lives_at_once():
 def test_times_by_turns():
     turns = []
     result = time_by_turns({'a': lambda: turns.append('a'), 'b': lambda: turns.append('b')}, CPU, repetitions=2)
-    assert turns == ['a', 'b'] * 3
+    assert turns == ['a', 'b'] * (WARMUP_PASSES + 2)
     assert set(result) == {'a', 'b'}
 
 
