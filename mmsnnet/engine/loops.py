@@ -229,8 +229,10 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
         self.write_report: Callable[[list[Record], Path], Any] = write_report
 
     def _latency_job(self, method: str = 'measure', **setting: Any) -> LatencyJob:
-        defaults = {'input_shape': self.input_shape, 'dtype': self.dtype}
-        return LatencyJob(method, LatencySetting(**defaults | setting), self.out_dir / 'latency.json', self.resume)
+        setting = LatencySetting(**{'input_shape': self.input_shape, 'dtype': self.dtype, **setting})
+        # Now, rather than after the evaluation.
+        setting.check(self.device)
+        return LatencyJob(method, setting, self.out_dir / 'latency.json', self.resume)
 
     def _open_results(self) -> RouteResults:
         self.provenance = describe_run(self.runner, self.input_shape, self.dtype)

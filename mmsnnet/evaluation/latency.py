@@ -48,6 +48,11 @@ class LatencySetting:
     repetitions: int = 5
     cuda_graph: bool = False
 
+    def check(self, device: torch.device) -> None:
+        """Raise a ``UserError`` where a model on this device cannot be timed so."""
+        if self.cuda_graph and device.type != 'cuda':
+            raise UserError(f'cuda_graph times a model on CUDA, this one is on {device}: leave out cuda_graph')
+
     def images(self, device: torch.device) -> Tensor:
         """Random images (B, 3, H, W): times do not depend on what they show."""
         generator = torch.Generator().manual_seed(0)
@@ -83,8 +88,7 @@ class LatencyBench:
         self.backbone = find_backbone(model)
         self.setting = setting
         self.device = next(model.parameters()).device
-        if setting.cuda_graph and self.device.type != 'cuda':
-            raise UserError(f'cuda_graph times a model on CUDA, this one is on {self.device}: leave out cuda_graph')
+        setting.check(self.device)
         self.images = setting.images(self.device)
         if setting.compiled:
             compile_parts(self.backbone)

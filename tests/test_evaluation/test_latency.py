@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import toy_backbone
 
-from mmsnnet.evaluation import LatencyBench, LatencySetting, add_latency, latency, time_by_turns
+from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, add_latency, latency, time_by_turns
 from mmsnnet.evaluation.latency import WARMUP_PASSES, Measurement
 from mmsnnet.evaluation.latency_records import interquartile_range
 from mmsnnet.evaluation.peak_memory import peak_memory
@@ -179,7 +179,7 @@ def test_interquartile_range():
 def test_records_get_latency_memory_and_how_good_the_estimate_is(tmp_path):
     backbone = toy_backbone(**DEPTHS)
     records = [Record(r.id, r.name, r.kind, 1.0, 2.0, provenance={'config': 'x'}) for r in backbone.space]
-    add_latency(records, backbone, SETTING, 'measure', tmp_path / 'latency.json')
+    add_latency(records, backbone, LatencyJob('measure', SETTING, tmp_path / 'latency.json'))
     for record in records:
         assert record.latency_ms > 0
         assert record.memory_mb > 2e6 * 4 / 2**20
@@ -187,18 +187,28 @@ def test_records_get_latency_memory_and_how_good_the_estimate_is(tmp_path):
         assert set(record.provenance['latency']['estimate_error_percent']) == {'median', 'largest'}
     content = json.loads((tmp_path / 'latency.json').read_text())
     assert len(content['routes']) == len(records)
-    assert content['setting']['input_shape'] == [32, 48]
+    assert content['run']['latency']['input_shape'] == [32, 48]
+    assert content['run']['config'] == 'x'
 
 
-def test_samples_of_another_setting_are_not_taken_up(tmp_path):
+@pytest.mark.parametrize(
+    ('provenance', 'setting'),
+    [
+        ({'weights_sha256': 'b'}, SETTING),
+        ({'weights_sha256': 'a'}, LatencySetting((48, 48), repetitions=2)),
+        ({'weights_sha256': 'a'}, LatencySetting((32, 48), repetitions=2, dtype='bfloat16')),
+    ],
+)
+def test_samples_of_another_model_or_setting_are_not_taken_up(tmp_path, provenance, setting):
     backbone = toy_backbone(**DEPTHS)
-    records = [Record(0, 's[0:3]', 'anchor', 1.0, 2.0)]
+    records = [Record(0, 's[0:3]', 'anchor', 1.0, 2.0, provenance={'weights_sha256': 'a'})]
     path = tmp_path / 'latency.json'
-    add_latency(records, backbone, SETTING, 'measure', path)
+    add_latency(records, backbone, LatencyJob('measure', SETTING, path))
     content = json.loads(path.read_text())
     content['routes']['s[0:3]']['samples_ms'] = [1e9, 1e9]
     path.write_text(json.dumps(content))
-    add_latency(records, backbone, SETTING, 'measure', path, resume=True)
+    add_latency(records, backbone, LatencyJob('measure', SETTING, path, resume=True))
     assert records[0].latency_ms == 1e9
-    add_latency(records, backbone, LatencySetting((48, 48), repetitions=2), 'measure', path, resume=True)
+    records[0].provenance = provenance
+    add_latency(records, backbone, LatencyJob('measure', setting, path, resume=True))
     assert records[0].latency_ms < 1e9

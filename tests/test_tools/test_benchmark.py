@@ -206,6 +206,7 @@ def test_an_infinite_metric_is_written_as_null(trained, run_tool, tmp_path, monk
         (['--route-batch', '0'], 'route_batch must be 1'),
         (['--alone', 'none.json'], 'no records at none.json'),
         (['--metric', 'mAP'], "no metric 'mAP'"),
+        (['--latency', '--cuda-graph'], 'cuda_graph times a model on CUDA, this one is on cpu'),
     ],
 )
 def test_bad_input_is_told_in_one_line(trained, run_tool, tmp_path, arguments, message):
