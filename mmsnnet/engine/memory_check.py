@@ -52,6 +52,11 @@ def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
         predicted = _predict(runner, model, setting)
         if _can_run_out(model):
             rehearse(model, runner.optim_wrapper, setting, predicted)
+    except UserError:
+        raise
+    # Blank images are not every model's: whatever its own code raises on them must not stop its training.
+    except Exception as error:
+        runner.logger.info(f'whether the most expensive stitch fits cannot be tried: {_in_one_line(error)}')
     finally:
         backbone.set_route(route)
 
@@ -117,8 +122,7 @@ def _predict(runner: Runner, model: nn.Module, setting: TrainingSetting) -> Trai
         predicted = predict_training_memory(model, runner.optim_wrapper.optimizer, setting)
     # It is only told: whatever a model's own code raises must not stop its training.
     except Exception as error:
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        runner.logger.info(f'how much memory training takes cannot be predicted: {reason:.200}')
+        runner.logger.info(f'how much memory training takes cannot be predicted: {_in_one_line(error)}')
         return None
     described = predicted.describe(distributed=is_model_wrapper(runner.model))
     runner.logger.info(
@@ -134,6 +138,10 @@ def _can_run_out(model: nn.Module) -> bool:
 def _is_read(logger: logging.Logger) -> bool:
     """Whether anybody is told by ``info``: the ranks beyond the first tell nobody."""
     return any(handler.level <= logging.INFO for handler in logger.handlers)
+
+
+def _in_one_line(error: Exception) -> str:
+    return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
 
 
 def _future_state(optimizer: Optimizer, predicted: TrainingMemory | None, device: torch.device) -> Tensor:

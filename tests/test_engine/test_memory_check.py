@@ -117,6 +117,16 @@ def test_what_cannot_be_predicted_does_not_stop_training(make_config, monkeypatc
     assert runner.iter == 4
 
 
+def test_what_cannot_be_rehearsed_does_not_stop_training(make_config, gpu, monkeypatch):
+    def fail(*_):
+        raise KeyError('gt_panoptic')
+
+    monkeypatch.setattr(memory_check, 'functional_call', fail)
+    runner = train(make_config(log_level='INFO'))
+    assert "fits cannot be tried: KeyError: 'gt_panoptic'" in log_of(runner)
+    assert runner.iter == 4
+
+
 def test_prediction_sends_nothing_to_other_ranks(make_config, monkeypatch):
     cfg = with_random_parts(make_config)
     model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(build_model(cfg))

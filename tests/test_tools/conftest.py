@@ -35,9 +35,19 @@ def config_file(make_config, tmp_path):
     return write
 
 
+# Of the one training whose result all tests share.
+_checkpoints: dict[str, bytes] = {}
+
+
 @pytest.fixture
 def trained(config_file, run_tool) -> tuple[Path, Path]:
     """Config and checkpoint of a toy job trained for four iterations."""
     config = config_file()
-    run_tool('train', config)
-    return config, config.parent / 'work_dir' / 'iter_4.pth'
+    work_dir = config.parent / 'work_dir'
+    if not _checkpoints:
+        run_tool('train', config)
+        _checkpoints.update({path.name: path.read_bytes() for path in work_dir.glob('iter_*.pth')})
+    work_dir.mkdir(exist_ok=True)
+    for name, content in _checkpoints.items():
+        (work_dir / name).write_bytes(content)
+    return config, work_dir / 'iter_4.pth'
