@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -232,9 +233,11 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 def _end_process_group() -> None:
     """End the process group, if any, once every rank is done with it.
 
-    A rank that exits earlier takes its connections away from others, and leaves threads of the group running while the
-    interpreter shuts down. After an error nothing is waited for: launchers end the other ranks.
+    A rank that exits earlier takes its connections away from others. Threads of a group that still runs while the
+    interpreter shuts down may abort the process. After an error nothing is waited for: launchers end the other ranks.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+        # A group's threads run as long as anything refers to it, and a runner's model does, in a circle of references.
+        gc.collect()
         torch.distributed.destroy_process_group()

@@ -3,6 +3,7 @@
 $ python -m torch.distributed.run --nproc_per_node 2 tests/ranks_job.py CONFIG...
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -55,5 +56,11 @@ def main() -> None:
         torch.save({**witness.seen, 'end': state_of(runner)}, Path(cfg.work_dir, f'rank{get_rank()}.pth'))
 
 
+def threads() -> list[str]:
+    """Names of this process's threads."""
+    return [Path(task, 'comm').read_text().strip() for task in Path('/proc/self/task').iterdir()]
+
+
 if __name__ == '__main__':
     main()
+    Path(sys.argv[1]).with_name(f'threads_of_rank{os.environ["RANK"]}').write_text('\n'.join(threads()))
