@@ -126,7 +126,8 @@ def table(results: dict) -> str:
         'Activations are what the forward pass leaves for the backward pass; gradients come as activations go. CUDA '
         'itself, its libraries and fragments take some more: leave a tenth free. Operators and mixed precision are '
         "those of PyTorch's CPU, with its fused attention, which keeps what CUDA's keeps. BEiT's attention has a bias "
-        'that trains: there the CPU keeps the weights of all pairs of tokens, and CUDA less.\n',
+        'that trains: there the CPU keeps the weights of all pairs of tokens, and CUDA less. In mixed precision CUDA '
+        'computes norms in float32, so that those of neck and heads keep more. No GPU has confirmed these numbers yet.\n',
         '| config | images | precision | weights | optimizer | activations | in all, one process | in all, many |',
         '|---|---:|---|---:|---:|---:|---:|---:|',
         *(predicted_row(name, results['predicted'][name]) for name in sorted(results['predicted'])),
