@@ -94,3 +94,18 @@ def test_bounds(relation, held, broken):
     bound = COMMON['Bound'](relation, 1.02)
     assert bound.holds(held)
     assert not bound.holds(broken)
+
+
+def test_training_memory_is_predicted_and_measured(make_config, data_root, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    benchmark = runpy.run_path(str(FOLDER / 'training_memory.py'))
+    make_config().dump(tmp_path / 'toy.py')
+    predicted = benchmark['predict'](tmp_path / 'toy.py')
+    rows = benchmark['measure'](tmp_path / 'toy.py', str(data_root), 4)
+    assert list(predicted['routes']) == ['cheapest s[0:2]', 'median l[0:2]-s[1:2]', 'most expensive l[0:4]']
+    for row in rows:
+        assert row['batch_size'] == 4
+        assert row['ratio'] == row['predicted'] / row['measured'] == pytest.approx(1, abs=0.05)
+    environment = {'cpu': 'some', 'python': '3', 'versions': {}}
+    page = benchmark['table']({'predicted': {'toy': predicted}, 'measured': {'toy': rows}, 'environment': environment})
+    assert page.count('`toy` |') == 1 + 2

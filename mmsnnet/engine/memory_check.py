@@ -1,12 +1,12 @@
 """Whether training fits: told before it starts, and tried where memory can run out."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
 
 import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, build_optim_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -47,16 +47,11 @@ def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
     backbone = find_backbone(model)
     route = backbone.route
     backbone.set_route(routes_by_memory(backbone)[-1])
+    setting = _setting(runner, input_shape)
     try:
-        setting = replace(configured_setting(model, runner.cfg), input_shape=input_shape)
-        predicted = _predict(runner, model, setting)
+        predicted = _attempt('cannot be predicted', runner, lambda: _predict(runner, model, setting))
         if _can_run_out(model):
-            rehearse(model, runner.optim_wrapper, setting, predicted)
-    except UserError:
-        raise
-    # Blank images are not every model's: whatever its own code raises on them must not stop its training.
-    except Exception as error:
-        runner.logger.info(f'whether the most expensive stitch fits cannot be tried: {_in_one_line(error)}')
+            _attempt('cannot be tried', runner, lambda: rehearse(model, runner.optim_wrapper, setting, predicted))
     finally:
         backbone.set_route(route)
 
@@ -113,22 +108,45 @@ def _configured_dtype(optim_wrapper: dict) -> str:
     """MMEngine's mixed precision is in half precision unless it says another."""
     if optim_wrapper.get('type') != 'AmpOptimWrapper':
         return 'float32'
-    return str(optim_wrapper.get('dtype') or 'float16').removeprefix('torch.')
+    return _name_of(optim_wrapper.get('dtype') or 'float16')
 
 
-def _predict(runner: Runner, model: nn.Module, setting: TrainingSetting) -> TrainingMemory | None:
-    """Memory of training the route that is set, logged; None where something in the model cannot do without values."""
-    try:
-        predicted = predict_training_memory(model, runner.optim_wrapper.optimizer, setting)
-    # It is only told: whatever a model's own code raises must not stop its training.
-    except Exception as error:
-        runner.logger.info(f'how much memory training takes cannot be predicted: {_in_one_line(error)}')
-        return None
+def _name_of(dtype: torch.dtype | str) -> str:
+    return str(dtype).removeprefix('torch.')
+
+
+def _setting(runner: Runner, input_shape: tuple[int, int]) -> TrainingSetting:
+    """What a runner's training steps run on."""
+    optim_wrapper, loader = runner.optim_wrapper, runner.train_dataloader
+    is_mixed = isinstance(optim_wrapper, AmpOptimWrapper)
+    return TrainingSetting(
+        input_shape=input_shape,
+        batch_size=loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1),
+        dtype=_name_of(optim_wrapper.cast_dtype or 'float16') if is_mixed else 'float32',
+        device_type='cuda' if next(runner.model.parameters()).is_cuda else 'cpu',
+    )
+
+
+def _predict(runner: Runner, model: nn.Module, setting: TrainingSetting) -> TrainingMemory:
+    """Memory of training the route that is set, logged."""
+    predicted = predict_training_memory(model, runner.optim_wrapper.optimizer, setting)
     described = predicted.describe(distributed=is_model_wrapper(runner.model))
     runner.logger.info(
         f'training takes at most {described}, predicted for {setting} a step and stitch {find_backbone(model).route}'
     )
     return predicted
+
+
+def _attempt(failure: str, runner: Runner, call: Callable[[], TrainingMemory | None]) -> TrainingMemory | None:
+    """What a call returns; None where a model's own code cannot do with blank images, which must not stop training."""
+    try:
+        return call()
+    except UserError:
+        raise
+    except Exception as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        runner.logger.info(f'how much memory training takes {failure}: {reason:.200}')
+        return None
 
 
 def _can_run_out(model: nn.Module) -> bool:
@@ -138,10 +156,6 @@ def _can_run_out(model: nn.Module) -> bool:
 def _is_read(logger: logging.Logger) -> bool:
     """Whether anybody is told by ``info``: the ranks beyond the first tell nobody."""
     return any(handler.level <= logging.INFO for handler in logger.handlers)
-
-
-def _in_one_line(error: Exception) -> str:
-    return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
 
 
 def _future_state(optimizer: Optimizer, predicted: TrainingMemory | None, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
 from mmsnnet.cli import build_model
@@ -58,6 +59,8 @@ def test_rehearsal_runs_the_most_expensive_route_and_leaves_no_trace(make_config
     backbone.set_route('s[0:2]')
     backbone.register_forward_hook(lambda module, images, _: run.append((module.route.name, len(images[0]))))
     before = {key: value.clone() for key, value in model.state_dict().items()}
+    # When training has started, its data loader is there.
+    assert runner.train_dataloader
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     check_memory(runner, CROP)
     # The prediction, and the rehearsal with the configured batch.
@@ -107,24 +110,32 @@ def test_start_of_the_log_tells_what_training_takes(make_config):
     assert 'training takes' not in log_of(train(make_config()))
 
 
-def test_what_cannot_be_predicted_does_not_stop_training(make_config, monkeypatch):
+@pytest.mark.parametrize(
+    ('function', 'failure'),
+    [('predict_training_memory', 'cannot be predicted'), ('functional_call', 'cannot be tried')],
+)
+def test_what_fails_on_blank_images_does_not_stop_training(make_config, gpu, monkeypatch, function, failure):
     def fail(*_):
         raise RuntimeError('no shapes\nfor this')
 
-    monkeypatch.setattr(memory_check, 'predict_training_memory', fail)
-    runner = train(make_config(log_level='INFO'))
-    assert 'training takes cannot be predicted: RuntimeError: no shapes for this' in log_of(runner)
-    assert runner.iter == 4
+    monkeypatch.setattr(memory_check, function, fail)
+    runner = train(make_config(log_level='INFO', **{'train_cfg.max_iters': 1}))
+    assert f'training takes {failure}: RuntimeError: no shapes for this' in log_of(runner)
+    assert runner.iter == 1
 
 
-def test_what_cannot_be_rehearsed_does_not_stop_training(make_config, gpu, monkeypatch):
-    def fail(*_):
-        raise KeyError('gt_panoptic')
-
-    monkeypatch.setattr(memory_check, 'functional_call', fail)
-    runner = train(make_config(log_level='INFO'))
-    assert "fits cannot be tried: KeyError: 'gt_panoptic'" in log_of(runner)
-    assert runner.iter == 4
+def test_setting_is_that_of_the_runner(make_config, monkeypatch):
+    cfg = make_config(**{'train_dataloader.batch_size': 3})
+    runner = Runner.from_cfg(cfg)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    assert memory_check._setting(runner, CROP) == configured_setting(runner.model, cfg)
+    # Mixed precision asks for a GPU when it is built.
+    mixed = object.__new__(AmpOptimWrapper)
+    mixed.cast_dtype = torch.bfloat16
+    runner.optim_wrapper = mixed
+    cfg.optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
+    assert memory_check._setting(runner, CROP) == configured_setting(runner.model, cfg)
+    assert configured_setting(runner.model, cfg).dtype == 'bfloat16'
 
 
 def test_prediction_sends_nothing_to_other_ranks(make_config, monkeypatch):

@@ -1,0 +1,191 @@
+"""How much memory does training the published configs take, and is what is predicted true?
+
+$ python tools/benchmarks/training_memory.py --out docs/memory.json
+$ python tools/benchmarks/training_memory.py --out docs/memory.json --measure CONFIG --data-root DATA --batch-size 1
+
+The first predicts all configs at their batch sizes and precisions. The second trains the cheapest and the most
+expensive stitch of a config for one step of photographs on the CPU, in float32, and compares. It takes its photographs
+from the validation split of DATA. Peaks are of all tensors that operators make; the resident memory is given as well,
+in which the allocator, libraries and buffers of operators count too. Results are added to those in the file.
+"""
+
+import argparse
+import json
+import re
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from common import environment
+from detection_memory import peak_mib, reset_peak, resident_mib
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS
+from torch import nn
+
+from mmsnnet.cli import build_model, check_file, command
+from mmsnnet.engine import configured_optimizer, configured_setting
+from mmsnnet.evaluation.peak_memory import CountedStorages
+from mmsnnet.evaluation.training_memory import (
+    TrainingMemory,
+    TrainingSetting,
+    TrainingStep,
+    predict_extremes,
+    predict_training_memory,
+    routes_by_memory,
+)
+from mmsnnet.models import find_backbone
+
+ROOT = Path(__file__).parents[2]
+# The others are the same models with other schedules.
+PUBLISHED = [
+    path
+    for folder in ('ade20k', 'coco_stuff10k', 'coco')
+    for path in sorted((ROOT / 'configs' / folder).glob('*.py'))
+    if not re.search('head-lr10|36e', path.name)
+]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE.json', help='add results here; FILE.md shows them'
+    )
+    parser.add_argument(
+        '--predict', nargs='+', metavar='CONFIG', help='configs to predict (default: the published ones)'
+    )
+    parser.add_argument('--measure', metavar='CONFIG', help='config to train a step of')
+    parser.add_argument('--data-root', metavar='DIR', help='its data')
+    parser.add_argument('--batch-size', type=int, help="images of the measured step (default: the config's)")
+    return parser.parse_args()
+
+
+def predict(path: Path) -> dict:
+    """The memory of a config's training as configured."""
+    cfg = Config.fromfile(path)
+    with torch.device('meta'):
+        model = build_model(cfg)
+    setting = configured_setting(model, cfg)
+    predicted = predict_extremes(model, configured_optimizer(model, cfg), setting)
+    routes = {
+        name: {**asdict(memory), 'total': memory.total(False), 'total_distributed': memory.total(True)}
+        for name, memory in predicted.items()
+    }
+    return {'setting': asdict(setting), 'routes': routes}
+
+
+def measure(path: Path, data_root: str, batch_size: int | None) -> list[dict]:
+    """Predicted and measured memory of real steps of the cheapest and the most expensive stitch, in float32."""
+    cfg = Config.fromfile(path)
+    model = build_model(cfg)
+    setting = replace(configured_setting(model, cfg), dtype='float32', device_type='cpu')
+    setting = replace(setting, batch_size=batch_size or setting.batch_size)
+    backbone, optimizer = find_backbone(model), configured_optimizer(model, cfg)
+    batch = photographs(cfg, data_root, setting.batch_size)
+    rows = []
+    for route in (routes_by_memory(backbone)[0], routes_by_memory(backbone)[-1]):
+        backbone.set_route(route)
+        predicted = predict_training_memory(model, optimizer, setting)
+        rows.append(
+            {'route': route.name, 'batch_size': setting.batch_size, **compare(model, batch, setting, predicted)}
+        )
+    return rows
+
+
+def photographs(cfg: Config, data_root: str, count: int) -> dict:
+    """A batch of the validation split, through the training pipeline."""
+    given = cfg.val_dataloader.dataset
+    split = {key: given[key] for key in ('ann_file', 'data_prefix') if key in given}
+    dataset = DATASETS.build({**cfg.train_dataloader.dataset, **split, 'data_root': data_root})
+    return pseudo_collate([dataset[index] for index in range(count)])
+
+
+def compare(model: nn.Module, batch: dict, setting: TrainingSetting, predicted: TrainingMemory) -> dict:
+    held, start = resident_mib(), time.perf_counter()
+    reset_peak()
+    with CountedStorages() as counted:
+        data = model.data_preprocessor(batch, training=True)
+        TrainingStep(model.train(), setting.autocast)(data['inputs'], data['data_samples'])
+    return {
+        'predicted': predicted.step,
+        'measured': counted.peak,
+        'ratio': predicted.step / counted.peak,
+        'resident': (peak_mib() - held) * 2**20,
+        'seconds': time.perf_counter() - start,
+    }
+
+
+def table(results: dict) -> str:
+    """A page."""
+    lines = [
+        '# How much memory training takes\n',
+        'Predicted by `tools/memory.py`, in GiB on each GPU, for the cheapest and the most expensive stitch. The last '
+        'column is the most at any moment in one of many processes, which average gradients in buckets of their own. '
+        'Activations are what the forward pass leaves for the backward pass; gradients come as activations go. CUDA '
+        'itself, its libraries and fragments take some more: leave a tenth free. Operators and mixed precision are '
+        "those of PyTorch's CPU, with its fused attention, which keeps what CUDA's keeps. BEiT's attention has a bias "
+        'that trains: there the CPU keeps the weights of all pairs of tokens, and CUDA less. In mixed precision CUDA '
+        'computes norms in float32, so that those of neck and heads keep more. No GPU has confirmed these numbers yet.\n',
+        '| config | images | precision | weights | optimizer | activations | in all, one process | in all, many |',
+        '|---|---:|---|---:|---:|---:|---:|---:|',
+        *(predicted_row(name, results['predicted'][name]) for name in sorted(results['predicted'])),
+        '\n## Predicted and measured\n',
+        'One training step of photographs on a CPU in float32: what it takes beyond weights and optimizer state, GiB. '
+        'Resident memory includes what the allocator keeps, and buffers inside operators.\n',
+        '| config | stitch | images | predicted | measured | ratio | resident |',
+        '|---|---|---:|---:|---:|---:|---:|',
+    ]
+    for name, rows in sorted(results['measured'].items()):
+        lines += [
+            f'| `{name}` | {row["route"]} | {row["batch_size"]} | {gib(row["predicted"])} | {gib(row["measured"])} '
+            f'| **{row["ratio"]:.3f}** | {gib(row["resident"])} |'
+            for row in rows
+        ]
+    env = results['environment']
+    versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
+    lines.append(f'\n{env["cpu"]}, Python {env["python"]}, {versions}.')
+    return '\n'.join(lines) + '\n'
+
+
+def predicted_row(name: str, entry: dict) -> str:
+    memories = list(entry['routes'].values())
+    ends = [memories[0], memories[-1]] if len(memories) > 1 else memories
+
+    def span(key: str) -> str:
+        return ' - '.join(dict.fromkeys(gib(memory[key]) for memory in ends))
+
+    cells = [span(key) for key in ('weights', 'optimizer_state', 'activations', 'total', 'total_distributed')]
+    setting = entry['setting']
+    return f'| `{name}` | {setting["batch_size"]} | {setting["dtype"]} | {" | ".join(cells)} |'
+
+
+def name_of(config: Path) -> str:
+    return f'{config.resolve().parent.name}/{config.stem}'
+
+
+def gib(num_bytes: float) -> str:
+    return f'{num_bytes / 2**30:.1f}'
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    # MMEngine would list the settings of every parameter.
+    MMLogger.get_current_instance().setLevel('ERROR')
+    results = json.loads(args.out.read_text()) if args.out.is_file() else {'predicted': {}, 'measured': {}}
+    results['environment'] = environment(torch.device('cpu'))
+    if args.measure:
+        path = Path(check_file(args.measure, 'config'))
+        results['measured'][name_of(path)] = measure(path, args.data_root, args.batch_size)
+    else:
+        paths = list(map(Path, args.predict or PUBLISHED))
+        results['predicted'] |= {name_of(path): predict(path) for path in paths}
+    args.out.write_text(json.dumps(results, indent=1) + '\n')
+    args.out.with_suffix('.md').write_text(table(results))
+    print(table(results))
+
+
+if __name__ == '__main__':
+    main()
