@@ -127,8 +127,13 @@ def enter_evaluation(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def is_stitch_loop(test_cfg: ConfigDict) -> bool:
-    """Whether a config's test loop evaluates routes."""
-    return test_cfg.type.endswith('StitchTestLoop')
+    """Whether a config's test loop evaluates routes. Without a type it is MMEngine's ``TestLoop``."""
+    return name_of_type(test_cfg.get('type', 'TestLoop')).endswith('StitchTestLoop')
+
+
+def name_of_type(type_: str | type) -> str:
+    """The name of a config's ``type``, which may be the class itself."""
+    return type_ if isinstance(type_, str) else type_.__name__
 
 
 def make_stitched(test_cfg: ConfigDict) -> None:

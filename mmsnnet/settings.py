@@ -25,16 +25,15 @@ def check_int(name: str, value: Any, low: int, high: int | None = None, meaning:
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, above: float = -math.inf, meaning: str = '') -> float:
-    """A finite number of at least ``low`` and more than ``above``; True and False are none.
+    """A finite number of at least ``low``, or more than ``above``; True and False are none.
 
     Raises:
         UserError: another value.
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value < low or value <= above:
-        limits = [f'{low:g} or more'] if low > -math.inf else []
-        limits += [f'above {above:g}'] if above > -math.inf else []
-        raise UserError(f'{name} must be {" and ".join(["a number", *limits])}{_because(meaning)}, got {value!r}')
+        limits = f', {low:g} or more' if low > -math.inf else f' above {above:g}' if above > -math.inf else ''
+        raise UserError(f'{name} must be a number{limits}{_because(meaning)}, got {value!r}')
     return value
 
 

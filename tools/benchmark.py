@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         choices=['measure', 'estimate'],
         help='time every stitch on this device, or estimate from the times of blocks, in seconds instead of minutes',
     )
-    latency.add_argument('--batch-size', type=int, default=1, help='images a pass (1)')
+    latency.add_argument('--batch-size', type=int, help='images a pass (1)')
     latency.add_argument(
         '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='input size (default: that of training)'
     )
@@ -62,10 +62,8 @@ def parse_args() -> argparse.Namespace:
     latency.add_argument(
         '--cuda-graph', action='store_true', help='time each pass as one CUDA graph, for small batches'
     )
-    latency.add_argument('--repetitions', type=int, default=5, help='timed passes of each stitch (5)')
+    latency.add_argument('--repetitions', type=int, help='timed passes of each stitch (5)')
     args = parser.parse_args()
-    if args.batch_size < 1 or args.repetitions < 1:
-        parser.error('--batch-size and --repetitions must be 1 or more')
     args.work_dir = args.work_dir or str(args.out / 'log')
     return args
 
@@ -90,11 +88,12 @@ def latency_settings(args: argparse.Namespace) -> dict:
     settings = {
         'method': args.latency,
         'batch_size': args.batch_size,
-        'compiled': args.compile,
-        'cuda_graph': args.cuda_graph,
+        'compiled': args.compile or None,
+        'cuda_graph': args.cuda_graph or None,
         'repetitions': args.repetitions,
+        'input_shape': args.shape and tuple(args.shape),
     }
-    return settings | ({'input_shape': tuple(args.shape)} if args.shape else {})
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def evaluate(runner: Runner, args: argparse.Namespace) -> list[Record]:

@@ -38,10 +38,9 @@ def main() -> None:
     MMLogger.get_current_instance().setLevel('ERROR')
     with torch.device('meta'):
         model = build_model(cfg)
-    changes = {'input_shape': args.shape and tuple(args.shape), 'batch_size': args.batch_size, 'dtype': args.dtype}
-    setting = dataclasses.replace(
-        configured_setting(model, cfg), **{key: value for key, value in changes.items() if value is not None}
-    )
+    setting = configured_setting(model, cfg, args.shape and tuple(args.shape))
+    changes = {'batch_size': args.batch_size, 'dtype': args.dtype}
+    setting = dataclasses.replace(setting, **{key: value for key, value in changes.items() if value is not None})
     print(describe(setting))
     print(format_memory(predict_extremes(model, configured_optimizer(model, cfg), setting)))
 

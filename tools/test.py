@@ -23,11 +23,12 @@ from mmsnnet.cli import (
     enter_evaluation,
     is_stitch_loop,
     load_runner_config,
+    name_of_type,
     runner_parser,
 )
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation import describe_run, format_table, mixed_precision
+from mmsnnet.evaluation import choose_dtype, describe_run, format_table, mixed_precision
 from mmsnnet.models import measure_cost
 from mmsnnet.stitching import Record, Route, main_metric, write_records
 
@@ -78,9 +79,9 @@ def save_predictions(evaluator: dict | list[dict], folder: str) -> None:
         UserError: none of them can.
     """
     metrics = evaluator if isinstance(evaluator, list) else [evaluator]
-    saving = [(metric, end) for metric in metrics for end in SAVING if metric['type'].endswith(end)]
+    saving = [(metric, end) for metric in metrics for end in SAVING if name_of_type(metric['type']).endswith(end)]
     if not saving:
-        names = ', '.join(metric['type'] for metric in metrics)
+        names = ', '.join(name_of_type(metric['type']) for metric in metrics)
         raise UserError(f'--out needs a metric that saves predictions, {" or ".join(SAVING)}, and there is {names}')
     for metric, end in saving:
         metric.update(SAVING[end](folder))
@@ -106,7 +107,7 @@ def main() -> None:
 
 def test_whole_model(runner: Runner, dtype: str | None) -> Record:
     """Test a model that is not stitched; its record, to compare stitches with."""
-    dtype = dtype or ('float16' if runner.test_loop.fp16 else 'float32')
+    dtype = choose_dtype(dtype, runner.test_loop.fp16)
     model, shape = unwrapped_model(runner), find_input_shape(runner)
     step, device = runner.model.test_step, next(model.parameters()).device
 

@@ -1,4 +1,4 @@
-"""What OpenMMLab of 2024 needs to run on today's PyTorch, one file a matter.
+"""What OpenMMLab of 2024 needs to run on today's PyTorch, one file a matter. These are patches; `untrusted.py` is none.
 
 | file | matter | what it does |
 |---|---|---|

@@ -5,7 +5,7 @@ image are served from torchvision, those of deformable attention from mmcv's own
 are those of mmcv 2.1.0's C++: most results go into tensors that the caller allocated. Every other name is a function
 that says, when called, that it needs compiled mmcv.
 
-Python runs this file under the name ``mmcv._ext``, so it imports nothing of its own package.
+Python runs this file under the name ``mmcv._ext``, so of its own package it imports `errors` alone.
 """
 
 from collections.abc import Callable

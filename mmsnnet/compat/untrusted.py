@@ -16,13 +16,16 @@ import torch
 
 from mmsnnet.errors import UserError
 
+# Functions are wrapped: a file may set attributes of what it is given.
 _SAFE = {
-    ('collections', 'OrderedDict'): OrderedDict,
-    ('torch', 'Size'): torch.Size,
-    ('torch', 'device'): torch.device,
-    ('torch._utils', '_rebuild_parameter'): torch._utils._rebuild_parameter,
-    ('torch._utils', '_rebuild_tensor_v2'): torch._utils._rebuild_tensor_v2,
+    ('collections', 'OrderedDict'): lambda: OrderedDict,
+    ('torch', 'Size'): lambda: torch.Size,
+    ('torch', 'device'): lambda: torch.device,
+    ('torch._utils', '_rebuild_parameter'): lambda: lambda *args: torch._utils._rebuild_parameter(*args),
+    ('torch._utils', '_rebuild_tensor_v2'): lambda: lambda *args: torch._utils._rebuild_tensor_v2(*args),
 }
+# How the zip files of torch.save begin.
+_ZIP = b'PK\x03\x04'
 
 
 def load_untrusted(path: Path) -> tuple[dict, dict[str, str]]:
@@ -36,17 +39,23 @@ def load_untrusted(path: Path) -> tuple[dict, dict[str, str]]:
         raise FileNotFoundError(f'no checkpoint at {str(path)!r}')
     try:
         content = torch.load(path, map_location='cpu', **_reader(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        if isinstance(content, dict):
+            return _without_dropped(content), {place: dropped.origin for place, dropped in _find_dropped(content, '')}
+    # A damaged or malicious file may make a reader fail in any way.
+    except Exception as error:
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise UserError(f'{path} is no checkpoint that torch.save has written, or it is damaged: {reason}') from error
-    if not isinstance(content, dict):
-        raise UserError(f'{path} holds a {type(content).__name__}, and no dict of weights')
-    return _without_dropped(content), {place: dropped.origin for place, dropped in _find_dropped(content, '')}
+        raise UserError(
+            f'{path} is no checkpoint that torch.save has written, it is damaged, or it holds pickled objects in the '
+            f'format before PyTorch 1.6: {reason:.200}'
+        ) from error
+    raise UserError(f'{path} holds a {type(content).__name__}, and no dict of weights')
 
 
 def _reader(path: Path) -> dict[str, Any]:
     """Arguments of ``torch.load``. Files of old PyTorch and compiled programs take PyTorch's own safe reader."""
-    if zipfile.is_zipfile(path):
+    with path.open('rb') as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    if is_zip:
         with zipfile.ZipFile(path) as file:
             if not any(name.endswith('/constants.pkl') for name in file.namelist()):
                 return {'weights_only': False, 'pickle_module': SimpleNamespace(Unpickler=_Unpickler, __name__='safe')}
@@ -73,7 +82,7 @@ class _Dropped:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable:
         if (module, name) in _SAFE:
-            return _SAFE[module, name]
+            return _SAFE[module, name]()
         if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         return type(name, (_Dropped,), {'origin': f'{module}.{name}'})
@@ -85,13 +94,17 @@ def _find_dropped(value: Any, place: str) -> Iterator[tuple[str, _Dropped]]:
         yield place, value
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, item in items:
-        yield from _find_dropped(item, f'{place}.{key}' if place else str(key))
+        within = f'{place}.{key}' if place else str(key)
+        yield from _find_dropped(key, within)
+        yield from _find_dropped(item, within)
 
 
 def _without_dropped(value: dict) -> dict:
     """The entries of nested dicts in which nothing was dropped."""
     kept = {}
     for key, item in value.items():
+        if any(True for _ in _find_dropped(key, '')):
+            continue
         if isinstance(item, dict):
             kept[key] = _without_dropped(item)
         elif not any(True for _ in _find_dropped(item, '')):

@@ -37,7 +37,7 @@ def seed_each_sample(runner: Runner, seed: int) -> None:
         # Loaders pass this method, where a data set has it, all that a batch sampler yields for a batch.
         loader.dataset.__getitems__ = partial(_load, loader.dataset, seed, get_rank())
         # A loader refuses a plain assignment: running iterators would not notice it. None is used from here on.
-        vars(loader)['batch_sampler'] = _Draws(_batches_from_the_first(runner), loop)
+        vars(loader)['batch_sampler'] = _DrawingSampler(_batches_from_the_first(runner), loop)
     if isinstance(loop, IterBasedTrainLoop):
         loader._iterator = None
         # A resumed loop takes and drops every batch that it has trained on: let it drop nothing.
@@ -54,7 +54,7 @@ def _load(dataset: Dataset, seed: int, rank: int, draws: Sequence[Draw | int]) -
     return samples
 
 
-class _Draws:
+class _DrawingSampler:
     """A batch sampler of ``Draw``s: the rest of a loop over iterations, or an epoch of a loop over epochs."""
 
     def __init__(self, batches: BatchSampler, loop: BaseLoop) -> None:

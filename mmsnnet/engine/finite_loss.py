@@ -55,7 +55,7 @@ class FiniteLossGuard:
         """Whether all losses since the last call were finite.
 
         Raises:
-            RuntimeError: no, and training is to stop.
+            UserError: no, and training is to stop.
         """
         is_bad, self._is_bad = self._is_bad, None
         if is_bad is None:

@@ -19,9 +19,9 @@ from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
 from mmsnnet.engine.memory_check import check_memory
 from mmsnnet.engine.randomness import seed_generators, seeded, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
-from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
+from mmsnnet.settings import check_word
 from mmsnnet.stitching import (
     CostIntervalSampler,
     CostTable,
@@ -77,9 +77,9 @@ class StitchSamplingHook(Hook):
         self.init_images = init_images
         self.input_shape = tuple(input_shape) if input_shape else None
         self.seed = seed
-        self.draw_per = _one_of('draw_per', draw_per, ('step', 'batch'))
+        self.draw_per = check_word('draw_per', draw_per, ('step', 'batch'))
         self.per_rank_routes = per_rank_routes
-        self.on_nonfinite_loss = _one_of('on_nonfinite_loss', on_nonfinite_loss, ACTIONS)
+        self.on_nonfinite_loss = check_word('on_nonfinite_loss', on_nonfinite_loss, ACTIONS)
         self._has_stitching_layers = False
         self._sampler_state: dict | None = None
         self.costs: CostTable | None = None
@@ -200,9 +200,3 @@ def _training_images(
         with seeded(seed, index):
             batch = model.data_preprocessor(pseudo_collate([dataset[index]]), training=True)
         yield batch['inputs'], mask_padding(batch['inputs'], batch['data_samples'])
-
-
-def _one_of(name: str, word: str, allowed: Sequence[str]) -> str:
-    if word not in allowed:
-        raise UserError(f'{name} must be one of {", ".join(map(repr, allowed))}, got {word!r}')
-    return word

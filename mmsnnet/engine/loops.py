@@ -14,13 +14,13 @@ from mmsnnet.engine.progress import RoutesProgress
 from mmsnnet.engine.runners import find_input_shape, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import (
-    DTYPES,
     LatencyJob,
     LatencySetting,
     RouteEvaluator,
     RouteResults,
     SharedPrefixes,
     add_latency,
+    choose_dtype,
     describe_run,
     format_record,
     mixed_precision,
@@ -31,7 +31,6 @@ from mmsnnet.evaluation.route_results import FINISHED_FILE
 from mmsnnet.evaluation.shared_work import RankGroup
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
-from mmsnnet.settings import check_word
 from mmsnnet.stitching import CostTable, Record, Route, StitchSpace, read_records, select_routes, write_records
 from mmsnnet.stitching.merging import is_of_run, merge_records
 from mmsnnet.stitching.selection import RouteSelection
@@ -75,7 +74,7 @@ class _RoutesLoop:
         self.skip_unreadable = skip_unreadable
         self.selection = routes
         self.main_selection = main_route
-        self.dtype = _choose_dtype(dtype, self.fp16)
+        self.dtype = choose_dtype(dtype, self.fp16)
         self.device = next(self.runner.model.parameters()).device
         self.input_shape = tuple(input_shape or find_input_shape(self.runner))
         self.memory_budget_mb = memory_budget_mb
@@ -235,12 +234,11 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
         return LatencyJob(method, setting, self.out_dir / 'latency.json', self.resume)
 
     def _open_results(self) -> RouteResults:
-        self.provenance = describe_run(self.runner, self.input_shape, self.dtype)
+        settings = {'route_batch': self.route_batch, 'skip_unreadable': self.skip_unreadable}
+        self.provenance = describe_run(self.runner, self.input_shape, self.dtype, **settings)
         run = {
             **self.provenance,
             'settings': tested_settings(self.runner),
-            'route_batch': self.route_batch,
-            'skip_unreadable': self.skip_unreadable,
             'batches on the first rank': len(self.dataloader),
             'ranks': get_world_size(),
         }
@@ -294,12 +292,3 @@ class StitchTestLoop(_RoutesLoop, TestLoop):
     @property
     def _finished_path(self) -> Path:
         return self.out_dir / UNFINISHED_FOLDER / FINISHED_FILE
-
-
-def _choose_dtype(dtype: str | None, fp16: bool) -> str:
-    """The precision that a loop's two settings ask for."""
-    if dtype is None:
-        return 'float16' if fp16 else 'float32'
-    if fp16 and dtype != 'float16':
-        raise UserError(f"fp16=True means dtype='float16', got dtype={dtype!r} beside it: leave one of them out")
-    return check_word('dtype', dtype, tuple(DTYPES))

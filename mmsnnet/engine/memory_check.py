@@ -44,10 +44,9 @@ def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
     model = unwrapped_model(runner)
     if not _can_run_out(model) and not _is_read(runner.logger):
         return
-    backbone = find_backbone(model)
+    backbone, setting = find_backbone(model), _setting(runner, input_shape)
     route = backbone.route
     backbone.set_route(routes_by_memory(backbone)[-1])
-    setting = _setting(runner, input_shape)
     try:
         predicted = _attempt('cannot be predicted', runner, lambda: _predict(runner, model, setting))
         if _can_run_out(model):
@@ -62,7 +61,7 @@ def rehearse(
     """Run a training step of the route that is set on blank images, and leave no trace of it.
 
     Weights, gradients, the optimizer, running statistics and random states stay as they are. Memory that the optimizer
-    will keep is held meanwhile.
+    will keep, and earlier batches leave, is held meanwhile.
 
     Args:
         model: an MMEngine model, unwrapped.
@@ -75,7 +74,7 @@ def rehearse(
     step = TrainingStep(model, lambda: optim_wrapper.optim_context(model))
     try:
         with seeded('rehearsal'), training_mode(model):
-            reserved = _future_state(optim_wrapper.optimizer, predicted, device)
+            reserved = _kept_later(optim_wrapper.optimizer, predicted, setting, device)
             batch = blank_batch(model, setting.batch_size, setting.input_shape, device)
             functional_call(step, {f'model.{name}': buffer.clone() for name, buffer in model.named_buffers()}, batch)
             del reserved
@@ -87,13 +86,18 @@ def rehearse(
         ) from error
 
 
-def configured_setting(model: nn.Module, cfg: Config) -> TrainingSetting:
-    """What a config's training steps run on, by the operators of CUDA where there is a device of it."""
+def configured_setting(model: nn.Module, cfg: Config, input_shape: tuple[int, int] | None = None) -> TrainingSetting:
+    """What a config's training steps run on, by the operators of CUDA where there is a device of it.
+
+    Args:
+        input_shape: (height, width); by default the config's.
+    """
     return TrainingSetting(
-        input_shape=configured_input_shape(model, cfg),
+        input_shape=input_shape or configured_input_shape(model, cfg),
         batch_size=cfg.train_dataloader.batch_size,
         dtype=_configured_dtype(cfg.optim_wrapper),
         device_type='cuda' if torch.cuda.is_available() else 'cpu',
+        accumulates=cfg.optim_wrapper.get('accumulative_counts', 1) > 1,
     )
 
 
@@ -124,6 +128,7 @@ def _setting(runner: Runner, input_shape: tuple[int, int]) -> TrainingSetting:
         batch_size=loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1),
         dtype=_name_of(optim_wrapper.cast_dtype or 'float16') if is_mixed else 'float32',
         device_type='cuda' if next(runner.model.parameters()).is_cuda else 'cpu',
+        accumulates=optim_wrapper._accumulative_counts > 1,
     )
 
 
@@ -158,7 +163,11 @@ def _is_read(logger: logging.Logger) -> bool:
     return any(handler.level <= logging.INFO for handler in logger.handlers)
 
 
-def _future_state(optimizer: Optimizer, predicted: TrainingMemory | None, device: torch.device) -> Tensor:
-    """Memory as large as what the optimizer will keep besides what it keeps now."""
+def _kept_later(
+    optimizer: Optimizer, predicted: TrainingMemory | None, setting: TrainingSetting, device: torch.device
+) -> Tensor:
+    """Memory as large as what a later step begins with: all of the optimizer's state, and accumulated gradients."""
     missing = predicted.optimizer_state - num_bytes(state_tensors(optimizer)) if predicted else 0
+    if predicted and setting.accumulates:
+        missing += predicted.buckets
     return torch.empty(max(missing, 0), dtype=torch.uint8, device=device)

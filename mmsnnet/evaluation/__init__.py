@@ -3,7 +3,7 @@
 from mmsnnet.evaluation.latency import LatencyBench, LatencySetting, time_by_turns
 from mmsnnet.evaluation.latency_records import LatencyJob, add_latency
 from mmsnnet.evaluation.plots import plot_pareto
-from mmsnnet.evaluation.precision import DTYPES, mixed_precision
+from mmsnnet.evaluation.precision import DTYPES, choose_dtype, mixed_precision
 from mmsnnet.evaluation.provenance import describe_device, describe_run, tested_settings, versions
 from mmsnnet.evaluation.report import format_record, format_table, write_full_report, write_report
 from mmsnnet.evaluation.route_evaluator import RouteEvaluator
@@ -22,6 +22,7 @@ __all__ = [
     'TrainingMemory',
     'TrainingSetting',
     'add_latency',
+    'choose_dtype',
     'describe_device',
     'describe_run',
     'format_record',

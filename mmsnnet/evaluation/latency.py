@@ -18,6 +18,7 @@ from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.costs import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.settings import check_int, check_word
 from mmsnnet.stitching import Route, Run, Switch, make_plan
 from mmsnnet.stitching.plan import Step, single_steps
 
@@ -50,6 +51,9 @@ class LatencySetting:
 
     def check(self, device: torch.device) -> None:
         """Raise a ``UserError`` where a model on this device cannot be timed so."""
+        check_int('batch_size', self.batch_size, 1)
+        check_int('repetitions', self.repetitions, 1)
+        check_word('dtype', self.dtype, tuple(DTYPES))
         if self.cuda_graph and device.type != 'cuda':
             raise UserError(f'cuda_graph times a model on CUDA, this one is on {device}: leave out cuda_graph')
 

@@ -27,6 +27,8 @@ _ARRAY_KINDS = 'biufcSU'
 def to_bytes(value: Any) -> bytes:
     """The bytes of numbers, strings, bytes, arrays, tensors, and of lists, tuples, sets and dicts of these.
 
+    Special tuples, sets and dicts become plain ones.
+
     Raises:
         UserError: an object of another class.
     """
@@ -53,8 +55,9 @@ class _Writer:
             return value
         if type(value) is list:
             return [self.structure(item) for item in value]
-        if type(value) in (tuple, set):
-            return {type(value).__name__: [self.structure(item) for item in value]}
+        if isinstance(value, tuple | set | frozenset):
+            kind = 'tuple' if isinstance(value, tuple) else 'set'
+            return {kind: [self.structure(item) for item in value]}
         if isinstance(value, dict):
             return {'dict': [[self.structure(key), self.structure(item)] for key, item in value.items()]}
         if type(value) is bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,13 @@ UNTESTED = {
 }
 
 
-def describe_run(runner: Runner, input_shape: Sequence[int], dtype: str) -> dict[str, Any]:
+def describe_run(runner: Runner, input_shape: Sequence[int], dtype: str, **settings: Any) -> dict[str, Any]:
     """What a runner tests, as JSON can tell it: the same again for the same test on the same machine.
 
     Args:
         input_shape: (height, width) at which costs are measured.
         dtype: the precision it runs in.
+        **settings: of the evaluation, that decide its result.
     """
     cfg, checkpoint = runner.cfg, runner._load_from
     dataset = runner.test_dataloader.dataset
@@ -45,6 +47,7 @@ def describe_run(runner: Runner, input_shape: Sequence[int], dtype: str) -> dict
         'images': len(dataset),
         'input_shape': list(input_shape),
         'dtype': dtype,
+        **settings,
         'tta': isinstance(model, BaseTTAModel),
         'device': describe_device(next(runner.model.parameters()).device),
         'versions': versions(),
@@ -63,11 +66,12 @@ def tested_settings(runner: Runner) -> dict[str, Any]:
 
 
 def _samples(dataset: Dataset) -> Iterator[Any]:
-    """What a data set says of each sample, and the sizes of the files it names."""
+    """What a data set says of each sample, and sizes and times of the files it names."""
     for index in range(len(dataset)) if hasattr(dataset, 'get_data_info') else ():
         info = dataset.get_data_info(index)
-        files = [value for value in info.values() if isinstance(value, str) and Path(value).is_file()]
-        yield info, [Path(file).stat().st_size for file in files]
+        # Other than Path.is_file, this takes texts that are too long for a path.
+        files = [value for value in info.values() if isinstance(value, str) and os.path.isfile(value)]
+        yield info, [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
 
 
 def _hash(value: Any) -> str:

@@ -1,14 +1,16 @@
 """Metrics of many routes shared among ranks: each rank computes those of some routes, and all know all in the end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import torch.distributed
 from mmengine.dist import get_dist_info
-from mmengine.evaluator import metric as mmengine_metric
 from torch.distributed import ProcessGroup
+
+from mmsnnet.errors import UserError
 
 T = TypeVar('T')
 
@@ -56,21 +58,22 @@ class RankGroup:
 
 
 def interleaved(parts: list[list[T]], size: int) -> list[T]:
-    """Results of all ranks in the order of the samples, which the ranks took in turn, without those that filled up."""
+    """Results of all ranks in the order of the samples, which the ranks took in turn, without those that filled up.
+
+    Raises:
+        UserError: ranks have results of unequal length.
+    """
+    lengths = [len(part) for part in parts]
+    if len(set(lengths)) > 1:
+        raise UserError(
+            f'ranks have {", ".join(map(str, lengths))} results: give each rank as many samples by '
+            'test_dataloader.sampler.round_up=True'
+        )
     return [result for results in zip(*parts, strict=True) for result in results][:size]
 
 
 @contextmanager
 def evaluating_alone() -> Iterator[None]:
-    """Let MMEngine's metrics compute from the results they hold, without asking other ranks."""
-    replaced: dict[str, Callable] = {
-        'collect_results': lambda results, size, *_, **__: results[:size],
-        'is_main_process': lambda *_: True,
-        'broadcast_object_list': lambda *_, **__: None,
-    }
-    originals = {name: getattr(mmengine_metric, name) for name in replaced}
-    vars(mmengine_metric).update(replaced)
-    try:
+    """Let metrics compute from the results they hold: to MMEngine and them, this process is no rank of a job."""
+    with patch.object(torch.distributed, 'is_initialized', lambda: False):
         yield
-    finally:
-        vars(mmengine_metric).update(originals)

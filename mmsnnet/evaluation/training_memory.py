@@ -31,12 +31,14 @@ class TrainingSetting:
         batch_size: images a step, on one device.
         dtype: one of ``DTYPES``; mixed precision unless float32.
         device_type: ``'cpu'`` or ``'cuda'``: whose operators and mixed precision. CUDA's need a CUDA device.
+        accumulates: whether gradients of earlier batches are there when a batch begins.
     """
 
     input_shape: tuple[int, int]
     batch_size: int
     dtype: str = 'float32'
     device_type: str = 'cpu'
+    accumulates: bool = False
 
     def __str__(self) -> str:
         return f'{self.batch_size} images of {self.input_shape[0]}x{self.input_shape[1]}'
@@ -133,7 +135,8 @@ def predict_training_memory(model: nn.Module, optimizer: Optimizer, setting: Tra
             gradients=num_bytes(gradients.values()),
             optimizer_state=_state_bytes(optimizer, model, tensors),
             activations=activations[0],
-            step=counted.peak,
+            # Earlier batches may have used every parameter.
+            step=counted.peak + (num_bytes(trained) if setting.accumulates else 0),
             buckets=num_bytes(trained),
         )
 

@@ -12,8 +12,8 @@ _FOUND = ('estimate_error_percent',)
 def merge_records(earlier: Sequence[Record], new: Sequence[Record]) -> list[Record]:
     """New records, and those earlier ones of the same run that they do not replace, by id.
 
-    A route that was evaluated again without being timed keeps its times. Times made in another way than the new ones,
-    are left out.
+    A route that was evaluated again without being timed keeps its times. Times that were made in another way than the
+    new ones are left out.
     """
     known = {record.id: record for record in earlier if is_of_run(record, _run(new[0]))}
     merged = known | {record.id: _with_times(record, known.get(record.id)) for record in new}

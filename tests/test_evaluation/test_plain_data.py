@@ -62,10 +62,10 @@ def test_what_comes_back_may_be_changed_in_place():
     assert array.tolist() == tensor.tolist() == [1, 1]
 
 
-def test_nan_and_special_dicts_come_back_as_plain_ones():
-    nan, ordered = from_bytes(to_bytes([math.nan, OrderedDict(a=np.nan)]))
-    assert math.isnan(nan)
+def test_special_collections_come_back_as_plain_ones():
+    ordered, shape, names = from_bytes(to_bytes([OrderedDict(a=math.nan), torch.Size([2, 3]), frozenset('a')]))
     assert math.isnan(ordered['a'])
+    assert (shape, names) == ((2, 3), {'a'})
 
 
 @pytest.mark.parametrize('value', [slice(1), [{'a': object()}], np.array([object()]), torch.nn.Linear(1, 1)])

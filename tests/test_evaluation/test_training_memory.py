@@ -93,6 +93,8 @@ def test_optimizer_keeps_its_state_of_all_that_trains(make_config, optimizer, st
     assert predicted.buckets == trained
     assert predicted.weights == num_bytes([*model.parameters(), *model.buffers()])
     assert predicted.total(distributed=True) - predicted.total(distributed=False) == trained
+    accumulating = predict_from_shapes(cfg, TrainingSetting(CROP, 2, accumulates=True), 1, optimizer)
+    assert accumulating.step - predicted.step == trained
 
 
 def test_model_and_optimizer_stay_as_they_are(make_config):

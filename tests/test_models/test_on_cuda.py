@@ -153,7 +153,7 @@ class Event:
 
     def __init__(self, enable_timing: bool) -> None: ...
 
-    def record(self) -> None: ...
+    def record(self, stream: None) -> None: ...
 
     def elapsed_time(self, other: 'Event') -> float:
         return 1.0
@@ -163,6 +163,7 @@ class Event:
 def test_timing_blocks_does_not_wait_for_the_device(kind, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'Event', Event)
     monkeypatch.setattr(torch.cuda, 'synchronize', lambda _: None)
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda _: None)
     backbone = make(kind)
     routes = list(backbone.space)
     with fake_cuda() as watch:
