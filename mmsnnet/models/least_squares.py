@@ -40,15 +40,17 @@ def solve_stitching_layers(
     for batch in batches:
         images, is_image = batch if isinstance(batch, tuple) else (batch, batch.new_ones(batch[:, 0].shape))
         images, is_image = images.to(device), is_image.to(device)
-        features = [_boundary_features(backbone, index, images, is_image) for index in range(len(backbone.anchors))]
+        # Anchors that can be stitched lay their tokens out alike.
+        counts = _tokens_that_count(backbone.anchors[0], is_image)
+        features = [_boundary_features(backbone, index, images) for index in range(len(backbone.anchors))]
         for pair in pairs:
-            pair.add(features[pair.index], features[pair.index + 1])
+            pair.add(features[pair.index], features[pair.index + 1], counts)
     backbone.train(was_training)
     return {name: explained for pair in pairs for name, explained in pair.solve().items()}
 
 
-def _boundary_features(backbone: StitchedViT, index: int, images: Tensor, is_image: Tensor) -> dict[int, Tensor]:
-    """Tokens (T, C) of one anchor, without padding, after each number of blocks at which some pair may switch."""
+def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dict[int, Tensor]:
+    """Tokens (T, C) of one anchor after each number of blocks at which some pair may switch."""
     space, anchor = backbone.space, backbone.anchors[index]
     stops: set[int] = set()
     if index > 0:  # the large one of a pair
@@ -56,18 +58,17 @@ def _boundary_features(backbone: StitchedViT, index: int, images: Tensor, is_ima
     if index < len(backbone.anchors) - 1:  # the small one of a pair
         stops |= set(range(1, anchor.depth + 1))
     tokens, grid = anchor.embed(images)
-    counts = _tokens_that_count(anchor, is_image)
     features, start = {}, 0
     for stop in sorted(stops):
         tokens = anchor.run(tokens, start, stop, grid)
-        features[stop], start = tokens.flatten(1, -2)[counts], stop
+        features[stop], start = tokens.flatten(0, -2), stop
     return features
 
 
 def _tokens_that_count(anchor: Anchor, is_image: Tensor) -> Tensor:
-    """Mask (B, N) of an anchor's tokens from one of pixels (B, H, W)."""
-    patches = F.max_pool2d(is_image.float(), anchor.patch_size, ceil_mode=True).bool()
-    return F.pad(patches.flatten(1), (anchor.num_prefix_tokens, 0), value=True)
+    """Ones and zeros (T, 1) for an anchor's tokens, from a mask of pixels (B, H, W)."""
+    patches = F.max_pool2d(is_image.float(), anchor.patch_size, ceil_mode=True)
+    return F.pad(patches.flatten(1), (anchor.num_prefix_tokens, 0), value=1.0).reshape(-1, 1)
 
 
 class _PairMoments:
@@ -84,9 +85,12 @@ class _PairMoments:
         self.large = {k: torch.zeros(large, large, **zeros) for k in self.steps}
         self.cross = {k: torch.zeros(small, large, **zeros) for k in self.steps}
 
-    def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor]) -> None:
+    def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor], counts: Tensor) -> None:
+        """Add tokens (T, C), as many times as ``counts`` (T, 1) says."""
         for k in self.steps:
-            small, large = _with_one(small_features[k]), _with_one(large_features[self.boundaries[k]])
+            # Rows of zeros add nothing. To take them out, a GPU would have to tell how many are left.
+            small = _with_one(small_features[k]) * counts
+            large = _with_one(large_features[self.boundaries[k]]) * counts
             self.small[k] += small.T @ small
             self.large[k] += large.T @ large
             self.cross[k] += small.T @ large
