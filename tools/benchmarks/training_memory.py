@@ -127,7 +127,8 @@ def table(results: dict) -> str:
         'itself, its libraries and fragments take some more: leave a tenth free. Operators and mixed precision are '
         "those of PyTorch's CPU, with its fused attention, which keeps what CUDA's keeps. BEiT's attention has a bias "
         'that trains: there the CPU keeps the weights of all pairs of tokens, and CUDA less. In mixed precision CUDA '
-        'computes norms in float32, so that those of neck and heads keep more. No GPU has confirmed these numbers yet.\n',
+        'computes norms in float32, so that those of neck and heads keep more. No GPU has '
+        'confirmed these numbers yet.\n',
         '| config | images | precision | weights | optimizer | activations | in all, one process | in all, many |',
         '|---|---:|---|---:|---:|---:|---:|---:|',
         *(predicted_row(name, results['predicted'][name]) for name in sorted(results['predicted'])),
