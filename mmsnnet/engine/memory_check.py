@@ -44,10 +44,9 @@ def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
     model = unwrapped_model(runner)
     if not _can_run_out(model) and not _is_read(runner.logger):
         return
-    backbone = find_backbone(model)
+    backbone, setting = find_backbone(model), _setting(runner, input_shape)
     route = backbone.route
     backbone.set_route(routes_by_memory(backbone)[-1])
-    setting = _setting(runner, input_shape)
     try:
         predicted = _attempt('cannot be predicted', runner, lambda: _predict(runner, model, setting))
         if _can_run_out(model):
