@@ -5,8 +5,9 @@ $ python tools/benchmarks/training_memory.py --out docs/memory.json --measure CO
 
 The first predicts all configs at their batch sizes and precisions. The second trains the cheapest and the most
 expensive stitch of a config for one step of photographs on the CPU, in float32, and compares. It takes its photographs
-from the validation split of DATA. Peaks are of all tensors that operators make; the resident memory is given as well,
-in which the allocator, libraries and buffers of operators count too. Results are added to those in the file.
+from the validation split of DATA; without --data-root, images are blank with 100 objects each. Peaks are of all tensors
+that operators make; the resident memory is given as well, in which the allocator, libraries and buffers of operators
+count too. Results are added to those in the file.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from mmsnnet.evaluation.training_memory import (
     routes_by_memory,
 )
 from mmsnnet.models import find_backbone
+from mmsnnet.models.blank_batch import blank_batch
 
 ROOT = Path(__file__).parents[2]
 # The others are the same models with other schedules.
@@ -57,7 +59,8 @@ def parse_args() -> argparse.Namespace:
         '--predict', nargs='+', metavar='CONFIG', help='configs to predict (default: the published ones)'
     )
     parser.add_argument('--measure', metavar='CONFIG', help='config to train a step of')
-    parser.add_argument('--data-root', metavar='DIR', help='its data')
+    parser.add_argument('--data-root', metavar='DIR', help='its data (default: blank images)')
+    parser.add_argument('--cheapest', action='store_true', help='measure the cheapest stitch alone')
     parser.add_argument('--batch-size', type=int, help="images of the measured step (default: the config's)")
     return parser.parse_args()
 
@@ -76,21 +79,20 @@ def predict(path: Path) -> dict:
     return {'setting': asdict(setting), 'routes': routes}
 
 
-def measure(path: Path, data_root: str, batch_size: int | None) -> list[dict]:
+def measure(path: Path, data_root: str | None, batch_size: int | None, cheapest: bool = False) -> list[dict]:
     """Predicted and measured memory of real steps of the cheapest and the most expensive stitch, in float32."""
     cfg = Config.fromfile(path)
     model = build_model(cfg)
     setting = replace(configured_setting(model, cfg), dtype='float32', device_type='cpu')
     setting = replace(setting, batch_size=batch_size or setting.batch_size)
     backbone, optimizer = find_backbone(model), configured_optimizer(model, cfg)
-    batch = photographs(cfg, data_root, setting.batch_size)
-    rows = []
-    for route in (routes_by_memory(backbone)[0], routes_by_memory(backbone)[-1]):
+    batch = photographs(cfg, data_root, setting.batch_size) if data_root else None
+    rows, routes = [], routes_by_memory(backbone)
+    for route in routes[:1] if cheapest else (routes[0], routes[-1]):
         backbone.set_route(route)
         predicted = predict_training_memory(model, optimizer, setting)
-        rows.append(
-            {'route': route.name, 'batch_size': setting.batch_size, **compare(model, batch, setting, predicted)}
-        )
+        row = {'route': route.name, 'images': 'photographs' if data_root else 'blank', 'batch_size': setting.batch_size}
+        rows.append({**row, **compare(model, batch, setting, predicted)})
     return rows
 
 
@@ -102,12 +104,16 @@ def photographs(cfg: Config, data_root: str, count: int) -> dict:
     return pseudo_collate([dataset[index] for index in range(count)])
 
 
-def compare(model: nn.Module, batch: dict, setting: TrainingSetting, predicted: TrainingMemory) -> dict:
+def compare(model: nn.Module, batch: dict | None, setting: TrainingSetting, predicted: TrainingMemory) -> dict:
     held, start = resident_mib(), time.perf_counter()
     reset_peak()
     with CountedStorages() as counted:
-        data = model.data_preprocessor(batch, training=True)
-        TrainingStep(model.train(), setting.autocast)(data['inputs'], data['data_samples'])
+        if batch is None:
+            inputs = blank_batch(model, setting.batch_size, setting.input_shape, 'cpu')
+        else:
+            data = model.data_preprocessor(batch, training=True)
+            inputs = data['inputs'], data['data_samples']
+        TrainingStep(model.train(), setting.autocast)(*inputs)
     return {
         'predicted': predicted.step,
         'measured': counted.peak,
@@ -133,15 +139,17 @@ def table(results: dict) -> str:
         '|---|---:|---|---:|---:|---:|---:|---:|',
         *(predicted_row(name, results['predicted'][name]) for name in sorted(results['predicted'])),
         '\n## Predicted and measured\n',
-        'One training step of photographs on a CPU in float32: what it takes beyond weights and optimizer state, GiB. '
+        'One training step on a CPU in float32: what it takes beyond weights and optimizer state, GiB. A prediction '
+        'for a detector is of as many regions as it may sample; photographs with few objects give it fewer, blank '
+        'images have 100 objects. '
         'Resident memory includes what the allocator keeps, and buffers inside operators.\n',
         '| config | stitch | images | predicted | measured | ratio | resident |',
         '|---|---|---:|---:|---:|---:|---:|',
     ]
     for name, rows in sorted(results['measured'].items()):
         lines += [
-            f'| `{name}` | {row["route"]} | {row["batch_size"]} | {gib(row["predicted"])} | {gib(row["measured"])} '
-            f'| **{row["ratio"]:.3f}** | {gib(row["resident"])} |'
+            f'| `{name}` | {row["route"]} | {row["batch_size"]} {row["images"]} | {gib(row["predicted"])} '
+            f'| {gib(row["measured"])} | **{row["ratio"]:.3f}** | {gib(row["resident"])} |'
             for row in rows
         ]
     env = results['environment']
@@ -179,7 +187,9 @@ def main() -> None:
     results['environment'] = environment(torch.device('cpu'))
     if args.measure:
         path = Path(check_file(args.measure, 'config'))
-        results['measured'][name_of(path)] = measure(path, args.data_root, args.batch_size)
+        rows = measure(path, args.data_root, args.batch_size, args.cheapest)
+        kept = [row for row in results['measured'].get(name_of(path), []) if row['images'] != rows[0]['images']]
+        results['measured'][name_of(path)] = kept + rows
     else:
         paths = list(map(Path, args.predict or PUBLISHED))
         results['predicted'] |= {name_of(path): predict(path) for path in paths}
