@@ -256,7 +256,6 @@ def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file,
         ('mmsegmentation', 'make_config', 4),
         ('mmsnnet', 'make_config', 4),
         ('mmdet', 'make_detection_config', 3),
-        ('mmsnnet', 'make_detection_config', 3),
     ],
 )
 def test_mim_trains_tests_and_runs(package, job, iterations, request, tmp_path):
