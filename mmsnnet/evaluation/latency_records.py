@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from torch import nn
 from tqdm import tqdm
 
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation.latency import LatencyBench, LatencySetting, Measurement
 from mmsnnet.evaluation.provenance import describe_device
 from mmsnnet.evaluation.run_identity import as_json, differences, tell_differences
@@ -45,6 +46,8 @@ class LatencyJob:
 
     def __post_init__(self) -> None:
         check_word('the method of latency', self.method, METHODS)
+        if self.method == 'estimate' and self.setting.cuda_graph:
+            raise UserError("a CUDA graph times whole passes: take method='measure', or leave out cuda_graph")
 
 
 def add_latency(records: Sequence[Record], model: nn.Module, job: LatencyJob) -> None:

@@ -1,13 +1,14 @@
 """The flow of a CUDA graph's capture, on a stand-in for CUDA; that it is fast, no test can tell."""
 
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from toys import toy_backbone
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation import LatencyBench, LatencySetting, latency
+from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, latency
 from mmsnnet.evaluation.cuda_graph import captured
 
 GPU = torch.device('cuda', 1)
@@ -88,3 +89,5 @@ def test_replays_are_what_is_timed(monkeypatch):
 def test_is_refused_on_other_devices():
     with pytest.raises(UserError, match='cuda_graph times a model on CUDA, this one is on cpu: leave out cuda_graph'):
         LatencyBench(toy_backbone(), LatencySetting((32, 48), cuda_graph=True))
+    with pytest.raises(UserError, match="take method='measure'"):
+        LatencyJob('estimate', LatencySetting((32, 48), cuda_graph=True), Path('latency.json'))
