@@ -77,7 +77,7 @@ def test_one_pass_equals_testing_route_by_route(make_detection_config, detection
         _, alone = test_of(make_detection_config(**{'test_cfg.routes': [route.id]}), checkpoint)
         assert_same_detections(together[route.name], detections[route.name])
         for key in KEYS:
-            assert metrics[f'{route.name}/{key}'] == alone[key]
+            assert metrics[f'{route.log_name}/{key}'] == alone[key]
     scores = [np.concatenate([image['scores'] for image in images]) for images in together.values()]
     assert all(not np.array_equal(scores[0], others) for others in scores[1:])
     assert all(metrics[key] == metrics[f'{space[1].name}/{key}'] for key in KEYS)
