@@ -80,7 +80,7 @@ def test_one_pass_equals_testing_route_by_route(make_detection_config, detection
             assert metrics[f'{route.log_name}/{key}'] == alone[key]
     scores = [np.concatenate([image['scores'] for image in images]) for images in together.values()]
     assert all(not np.array_equal(scores[0], others) for others in scores[1:])
-    assert all(metrics[key] == metrics[f'{space[1].name}/{key}'] for key in KEYS)
+    assert all(metrics[key] == metrics[f'{space[1].log_name}/{key}'] for key in KEYS)
 
 
 def test_records_have_every_metric_and_cost(make_detection_config):

@@ -131,9 +131,10 @@ def test_setting_is_that_of_the_runner(make_config, monkeypatch):
     assert memory_check._setting(runner, CROP) == configured_setting(runner.model, cfg)
     # Mixed precision asks for a GPU when it is built.
     mixed = object.__new__(AmpOptimWrapper)
+    mixed._accumulative_counts = 2
     mixed.cast_dtype = torch.bfloat16
     runner.optim_wrapper = mixed
-    cfg.optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
+    cfg.optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', accumulative_counts=2)
     assert memory_check._setting(runner, CROP) == configured_setting(runner.model, cfg)
     assert configured_setting(runner.model, cfg).dtype == 'bfloat16'
 
