@@ -217,7 +217,7 @@ def forget_pretrained(model: ConfigDict) -> None:
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """A ``main`` that tells what the user can put right in one line, and everything else with its traceback.
+    """A ``main`` that prints a user error as one line, and shows the traceback of any other error.
 
     Ranks that have succeeded end together.
     """

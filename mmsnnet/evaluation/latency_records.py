@@ -36,7 +36,7 @@ class LatencyJob:
         method: ``'measure'`` each route, or ``'estimate'`` from the times of parts.
         setting: how to time.
         path: JSON file for all samples, written as they come.
-        resume: go on with the samples that are there, if they are of the same job.
+        resume: keep the samples in the file if they are of the same job.
     """
 
     method: str

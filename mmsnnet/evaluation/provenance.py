@@ -113,7 +113,7 @@ def versions() -> dict[str, str]:
 
 
 def hash_weights(model: nn.Module) -> str:
-    """SHA-256 of a model's parameters and buffers: a checkpoint's name does not tell what has been loaded since."""
+    """SHA-256 of a model's parameters and buffers. They may have changed since the checkpoint was loaded."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -34,7 +34,7 @@ class RouteResults:
         num_metrics: of the evaluator.
         folder: where chunks go; by default a temporary one.
         run: what makes results comparable (model, data, precision, ...), as JSON can tell it.
-        resume: go on from the chunks in ``folder``; otherwise they are deleted, and nothing else in that folder.
+        resume: continue from the chunks in ``folder``. Otherwise they are deleted; other files there stay.
 
     Attributes:
         flush_seconds: time after which results go to disk.

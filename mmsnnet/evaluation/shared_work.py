@@ -36,7 +36,7 @@ class RankGroup:
             torch.distributed.destroy_process_group(self._group)
 
     def wait(self) -> None:
-        """Go on when all ranks have come here."""
+        """Wait until all ranks have called this."""
         if self._group is not None:
             torch.distributed.barrier(self._group)
 
