@@ -1,11 +1,10 @@
 """The benchmarks run, and compare two things that compute the same. What they measure is not tested."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -17,15 +16,21 @@ COMMON = runpy.run_path(str(FOLDER / 'common.py'), run_name='common')
 ARGS = Namespace(device=torch.device('cpu'), warmup=1, repetitions=2)
 
 
-def run_toy(name: str, out_dir: Path) -> dict:
+@pytest.fixture
+def run_toy(tmp_path, monkeypatch, capsys) -> Callable[[str], dict]:
     """Results of a benchmark in toy size."""
-    out = out_dir / 'results' / f'{name}.json'
-    command = [sys.executable, str(FOLDER / f'{name}.py'), '--toy', '--repetitions', '3', '--out', str(out)]
-    table = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}
-    ).stdout
-    assert out.with_suffix('.md').read_text().strip() == table.strip()
-    return json.loads(out.read_text())
+
+    def run(name: str) -> dict:
+        out = tmp_path / 'results' / f'{name}.json'
+        script = str(FOLDER / f'{name}.py')
+        monkeypatch.setattr(sys, 'argv', [script, '--toy', '--repetitions', '3', '--out', str(out)])
+        capsys.readouterr()
+        runpy.run_path(script, run_name='__main__')
+        assert out.with_suffix('.md').read_text().strip() == capsys.readouterr().out.strip()
+        return json.loads(out.read_text())
+
+    monkeypatch.syspath_prepend(FOLDER)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -39,8 +44,8 @@ def run_toy(name: str, out_dir: Path) -> dict:
         ('windowed_attention', ['>= 1'] * 4 + [None] * 2),
     ],
 )
-def test_benchmark_compares_equals_and_reports(name, bounds, tmp_path):
-    results = run_toy(name, tmp_path)
+def test_benchmark_compares_equals_and_reports(run_toy, name, bounds):
+    results = run_toy(name)
     assert results['benchmark'] == name
     assert set(results['environment']) == {'device', 'cpu', 'num_threads', 'python', 'versions'}
     assert {'torch', 'timm', 'mmseg', 'mmsnnet'} <= set(results['environment']['versions'])
@@ -58,8 +63,8 @@ def test_benchmark_compares_equals_and_reports(name, bounds, tmp_path):
             assert comparison['max_relative_difference'] < 1e-5
 
 
-def test_latency_estimate_is_compared_for_every_route(tmp_path):
-    results = run_toy('latency_estimate', tmp_path)
+def test_latency_estimate_is_compared_for_every_route(run_toy):
+    results = run_toy('latency_estimate')
     assert len({row['route'] for row in results['routes']}) == len(results['routes']) == 14
     errors = []
     for row in results['routes']:

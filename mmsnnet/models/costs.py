@@ -129,11 +129,25 @@ def _used_levels(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tup
     handle = backbone.register_forward_hook(cut)
     try:
         with torch.enable_grad():
-            results = [result.sum() for result in _tensors(countable_outputs(model, images)) if result.requires_grad]
-            gradients = torch.autograd.grad(results, maps, allow_unused=True)
+            read = _leaves(_tensors(countable_outputs(model, images)))
     finally:
         handle.remove()
-    return tuple(level for level, gradient in enumerate(gradients) if gradient is not None)
+    return tuple(level for level, map_ in enumerate(maps) if map_ in read)
+
+
+def _leaves(results: list[Tensor]) -> set[Tensor]:
+    """The tensors that require gradients and that the results depend on. No gradient is computed."""
+    leaves = {result for result in results if result.is_leaf and result.requires_grad}
+    nodes = [result.grad_fn for result in results if result.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if hasattr(node, 'variable'):
+            leaves.add(node.variable)
+        new = {parent for parent, _ in node.next_functions if parent is not None} - seen
+        seen |= new
+        nodes.extend(new)
+    return leaves
 
 
 def _tensors(value: Any) -> list[Tensor]:
