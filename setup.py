@@ -101,7 +101,7 @@ if __name__ == '__main__':
         license='Apache-2.0',
         keywords='stitchable networks, vision transformer, semantic segmentation, object detection',
         packages=find_packages(include=['mmsnnet', 'mmsnnet.*']),
-        package_data={'mmsnnet.evaluation': ['templates/*.html']},
+        package_data={'mmsnnet.evaluation.reports': ['templates/*.html']},
         python_requires='>=3.10,<3.13',
         install_requires=INSTALL_REQUIRES,
         extras_require=EXTRAS,

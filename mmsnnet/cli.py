@@ -18,6 +18,7 @@ from torch import nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import DTYPES
+from mmsnnet.files import is_there
 from mmsnnet.models import find_mismatch
 
 
@@ -101,7 +102,7 @@ def check_file(path: str, what: str) -> str:
     Raises:
         FileNotFoundError: no such file.
     """
-    if '://' not in path and not Path(path).is_file():
+    if not is_there(path):
         raise FileNotFoundError(f'no {what} at {path!r}')
     return path
 

@@ -9,9 +9,9 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
+from mmsnnet.files import write_file
 from mmsnnet.models import find_backbone, route_state_dict
 from mmsnnet.stitching import Route
-from mmsnnet.stitching.records import write_file
 
 # What training the supernet needs beyond what a plain model does.
 STITCHING_HOOKS = ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')

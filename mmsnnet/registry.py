@@ -15,7 +15,9 @@ from mmengine.registry import Registry
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmsnnet', locations=['mmsnnet.models'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmsnnet', locations=['mmsnnet.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmsnnet', locations=['mmsnnet.engine'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmsnnet', locations=['mmsnnet.evaluation.coco_metric'])
+METRICS = Registry(
+    'metric', parent=MMENGINE_METRICS, scope='mmsnnet', locations=['mmsnnet.evaluation.routes.coco_metric']
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,

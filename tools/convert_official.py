@@ -15,7 +15,7 @@ import torch
 from mmsnnet.cli import command
 from mmsnnet.compat.untrusted import load_untrusted
 from mmsnnet.convert import convert_checkpoint
-from mmsnnet.stitching.records import write_file
+from mmsnnet.files import write_file
 
 
 @command

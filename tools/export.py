@@ -8,7 +8,6 @@ or MMDetection with mmsnnet installed. Every file is loaded again, and compared 
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from mmsnnet.engine import configured_input_shape
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import time_by_turns, versions
 from mmsnnet.export import Segmentor, export_onnx, export_program, slim_config, slim_state_dict, write_checkpoint
+from mmsnnet.files import write_file, write_json
 from mmsnnet.models import find_backbone
 from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.stitching import Route, StitchSpace, read_records, route_of, select
-from mmsnnet.stitching.records import write_file
 
 MIB = 2**20
 
@@ -158,7 +157,7 @@ def main() -> None:
         rows.append((path.name, parameters_m(slim), path.stat().st_size / MIB, milliseconds[path.name], diff))
     keys = ('file', 'params_m', 'size_mib', 'latency_ms', 'max_abs_difference')
     result = {**meta, 'input_shape': list(images.shape), 'files': [dict(zip(keys, row, strict=True)) for row in rows]}
-    write_file(args.out / 'export.json', lambda partial: partial.write_text(json.dumps(result, indent=1) + '\n'))
+    write_json(args.out / 'export.json', result)
     print(f'stitch {route.id} {route.name} at {tuple(images.shape)}, raw outputs compared with the supernet')
     print(f'{"":26s} {"M params":>9s} {"MiB":>9s} {"ms":>9s} {"max |diff|":>11s}')
     for name, params, size, latency, diff in rows:

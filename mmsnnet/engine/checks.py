@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
+from mmsnnet.files import is_there
 from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch
 
 # Heads whose classes are those of the data; a detector's RPN has none.
@@ -32,7 +33,7 @@ def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloade
             *_data_paths((cfg.get(loader) or {}).get('dataset') or {}, f'{loader}.dataset.data_root'),
             *_annotations_of(evaluator if isinstance(evaluator, dict) else {}, loader),
         ]:
-            if '://' not in path and not Path(path).exists():
+            if not is_there(path):
                 missing.setdefault(key, path)
     if missing:
         options = ' '.join(f'{key}=PATH' for key in missing)

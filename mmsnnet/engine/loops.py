@@ -27,8 +27,8 @@ from mmsnnet.evaluation import (
     tested_settings,
     write_report,
 )
-from mmsnnet.evaluation.route_results import FINISHED_FILE
-from mmsnnet.evaluation.shared_work import RankGroup
+from mmsnnet.evaluation.routes.route_results import FINISHED_FILE
+from mmsnnet.evaluation.routes.shared_work import RankGroup
 from mmsnnet.models import find_backbone, measure_costs
 from mmsnnet.registry import LOOPS, register
 from mmsnnet.stitching import CostTable, Record, Route, StitchSpace, read_records, select_routes, write_records

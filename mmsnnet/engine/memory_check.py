@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from mmsnnet.engine.randomness import seeded
 from mmsnnet.engine.runners import configured_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.training_memory import (
+from mmsnnet.evaluation.profiling.training_memory import (
     TrainingMemory,
     TrainingSetting,
     TrainingStep,

@@ -16,6 +16,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmsnnet.files import hash_file
+
 PACKAGES = ('mmsnnet', 'torch', 'timm', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegmentation', 'mmdet')
 # What of a config decides the result of a test, and what in there does not.
 TESTED = ('model', 'test_dataloader', 'test_evaluator')
@@ -118,13 +120,4 @@ def hash_weights(model: nn.Module) -> str:
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     return digest.hexdigest()

@@ -1,11 +1,10 @@
 """Weights of single anchors, loaded when training starts."""
 
-from pathlib import Path
-
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from mmsnnet.errors import UserError
+from mmsnnet.files import is_there
 from mmsnnet.models.anchors import Anchor, create_anchor
 
 
@@ -40,7 +39,7 @@ def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None
 
 
 def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: str = '') -> None:
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
+    if not is_there(checkpoint):
         raise FileNotFoundError(
             f'no checkpoint {checkpoint!r}, from which anchor {timm_args["model"]!r} starts: train that anchor first, '
             'or point its init_cfg to another file'

@@ -3,11 +3,12 @@
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mmsnnet.errors import UserError
+from mmsnnet.files import write_json
 from mmsnnet.stitching.cost import Cost
 from mmsnnet.stitching.pareto import pareto_front
 from mmsnnet.stitching.space import Route
@@ -92,8 +93,7 @@ def write_records(records: Sequence[Record], path: str | os.PathLike) -> Path:
         OSError: the file cannot be written; what it held before is still there.
     """
     rows = [{key: value for key, value in asdict(record).items() if value is not None} for record in records]
-    text = json.dumps(finite_or_none(rows), indent=1, allow_nan=False) + '\n'
-    return write_file(Path(path), lambda partial: partial.write_text(text))
+    return write_json(Path(path), rows)
 
 
 def read_records(path: str | os.PathLike) -> list[Record]:
@@ -113,30 +113,3 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     for record in records:
         record.metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
     return records
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` fill a file beside ``path``, then put it in place: ``path`` is never half written.
-
-    Raises:
-        OSError: the file cannot be written, the disk is full for instance; what ``path`` held before is still there.
-    """
-    # Its ending stays: some writers go by it.
-    partial = path.with_name(f'partial-{path.name}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        return partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise OSError(error.errno, f'cannot write {path}: {reason}; what was there before is unchanged') from error
-
-
-def finite_or_none(value: object) -> object:
-    """The same with None, which JSON can tell, for NaN and infinite numbers."""
-    if isinstance(value, dict):
-        return {key: finite_or_none(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite_or_none(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -147,5 +147,5 @@ def test_stitching_imports_nothing_but_the_standard_library():
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                is_own = name.startswith(('mmsnnet.stitching', 'mmsnnet.errors', 'mmsnnet.settings'))
+                is_own = name.startswith(('mmsnnet.stitching', 'mmsnnet.errors', 'mmsnnet.files', 'mmsnnet.settings'))
                 assert is_own or name.split('.')[0] in sys.stdlib_module_names

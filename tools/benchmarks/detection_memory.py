@@ -156,7 +156,7 @@ def table(results: dict) -> str:
 
 @command
 def main() -> None:
-    from mmsnnet.evaluation.coco_metric import FastCocoMetric
+    from mmsnnet.evaluation.routes.coco_metric import FastCocoMetric
 
     args = parse_args()
     cfg = load_config(args)

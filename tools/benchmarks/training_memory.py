@@ -28,8 +28,8 @@ from torch import nn
 
 from mmsnnet.cli import build_model, check_file, command
 from mmsnnet.engine import configured_optimizer, configured_setting
-from mmsnnet.evaluation.peak_memory import CountedStorages
-from mmsnnet.evaluation.training_memory import (
+from mmsnnet.evaluation.profiling.peak_memory import CountedStorages
+from mmsnnet.evaluation.profiling.training_memory import (
     TrainingMemory,
     TrainingSetting,
     TrainingStep,

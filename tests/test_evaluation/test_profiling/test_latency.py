@@ -6,10 +6,11 @@ import pytest
 import torch
 from toys import toy_backbone
 
-from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, add_latency, latency, time_by_turns
-from mmsnnet.evaluation.latency import WARMUP_PASSES, Measurement
-from mmsnnet.evaluation.latency_records import interquartile_range
-from mmsnnet.evaluation.peak_memory import peak_memory
+from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, add_latency, time_by_turns
+from mmsnnet.evaluation.profiling import latency
+from mmsnnet.evaluation.profiling.latency import WARMUP_PASSES, Measurement
+from mmsnnet.evaluation.profiling.latency_records import interquartile_range
+from mmsnnet.evaluation.profiling.peak_memory import peak_memory
 from mmsnnet.stitching import Record
 
 DEPTHS = {'depths': (3, 6), 'out_indices': (1, 3, 5)}
@@ -136,7 +137,7 @@ def test_covering_routes_have_every_kind_of_part_and_are_few(bench):
 def test_times_are_for_one_image(monkeypatch):
     bench = LatencyBench(toy_backbone(), LatencySetting((32, 48), batch_size=4))
     clock = iter(range(100))
-    monkeypatch.setattr('mmsnnet.evaluation.latency.time.perf_counter', lambda: next(clock))
+    monkeypatch.setattr('mmsnnet.evaluation.profiling.latency.time.perf_counter', lambda: next(clock))
     assert bench._time(lambda: None) == 1e3 / 4
 
 

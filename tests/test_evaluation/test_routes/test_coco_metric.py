@@ -17,7 +17,7 @@ from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from pycocotools import mask as masks
 
-from mmsnnet.evaluation.coco_metric import FastCocoMetric
+from mmsnnet.evaluation.routes.coco_metric import FastCocoMetric
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_route_that_detects_nothing_scores_nothing(ann_file, evaluator):
 
 
 def test_falls_back_where_the_fast_evaluator_is_missing(ann_file, monkeypatch):
-    monkeypatch.setattr('mmsnnet.evaluation.coco_metric.faster_coco_eval', None)
+    monkeypatch.setattr('mmsnnet.evaluation.routes.coco_metric.faster_coco_eval', None)
     assert FastCocoMetric(ann_file=ann_file).evaluator == 'pycocotools'
     with pytest.raises(ValueError, match='faster-coco-eval is not installed'):
         FastCocoMetric(ann_file=ann_file, evaluator='faster-coco-eval')

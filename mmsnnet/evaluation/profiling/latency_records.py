@@ -13,12 +13,12 @@ from torch import nn
 from tqdm import tqdm
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.latency import LatencyBench, LatencySetting, Measurement
+from mmsnnet.evaluation.profiling.latency import LatencyBench, LatencySetting, Measurement
 from mmsnnet.evaluation.provenance import describe_device
 from mmsnnet.evaluation.run_identity import as_json, differences, tell_differences
+from mmsnnet.files import write_json
 from mmsnnet.settings import check_word
 from mmsnnet.stitching import Record, Route
-from mmsnnet.stitching.records import write_file
 
 Measurements = dict[Route, Measurement]
 
@@ -105,7 +105,7 @@ def _measure(bench: LatencyBench, routes: Sequence[Route], job: LatencyJob, run:
 def _save(path: Path, measured: Measurements, run: dict) -> None:
     routes = {route.name: asdict(measurement) for route, measurement in measured.items() if measurement}
     content = {'run': run, 'routes': routes}
-    write_file(path, lambda partial: partial.write_text(json.dumps(content, indent=1) + '\n'))
+    write_json(path, content)
 
 
 def _load(path: Path, routes: Sequence[Route], run: dict) -> Measurements:

@@ -5,10 +5,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsnnet.evaluation.html_report import write_html
-from mmsnnet.evaluation.plots import plot_pareto
+from mmsnnet.evaluation.reports.html_report import write_html
+from mmsnnet.evaluation.reports.plots import plot_pareto
+from mmsnnet.files import write_file
 from mmsnnet.stitching import Record, front_records, main_metric, write_records
-from mmsnnet.stitching.records import COSTS, write_file
+from mmsnnet.stitching.records import COSTS
 
 
 def write_report(records: Sequence[Record], out_dir: str | os.PathLike, metric: str | None = None) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from mmsnnet.evaluation.peak_memory import CountedStorages
 from mmsnnet.evaluation.precision import mixed_precision
-from mmsnnet.evaluation.valueless import without_values
+from mmsnnet.evaluation.profiling.peak_memory import CountedStorages
+from mmsnnet.evaluation.profiling.valueless import without_values
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.blank_batch import blank_batch
 from mmsnnet.models.compilation import uncompiled

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.tree_walk import Front, walk, walk_together
+from mmsnnet.evaluation.routes.tree_walk import Front, walk, walk_together
 from mmsnnet.models import StitchedViT
 from mmsnnet.models.stitched_vit import State
 from mmsnnet.stitching import Route

@@ -8,8 +8,9 @@ import torch
 from toys import toy_backbone
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, latency
-from mmsnnet.evaluation.cuda_graph import captured
+from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting
+from mmsnnet.evaluation.profiling import latency
+from mmsnnet.evaluation.profiling.cuda_graph import captured
 
 GPU = torch.device('cuda', 1)
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmsnnet.cli import build_model
-from mmsnnet.evaluation import training_memory
-from mmsnnet.evaluation.peak_memory import CountedStorages
-from mmsnnet.evaluation.training_memory import (
+from mmsnnet.evaluation.profiling import training_memory
+from mmsnnet.evaluation.profiling.peak_memory import CountedStorages
+from mmsnnet.evaluation.profiling.training_memory import (
     TrainingMemory,
     TrainingSetting,
     TrainingStep,

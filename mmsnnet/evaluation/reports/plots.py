@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmsnnet.files import write_file
 from mmsnnet.stitching import Record, front_records
-from mmsnnet.stitching.records import write_file
 
 # One colour per kind, of a palette that colour-blind readers can tell apart (Okabe and Ito).
 KIND_COLOURS = {'anchor': '#000000', 'SL': '#0072B2', 'LS': '#E69F00', 'LSL': '#009E73', 'SLS': '#CC79A7'}

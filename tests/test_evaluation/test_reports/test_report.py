@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mmsnnet.evaluation import format_record, format_table, write_full_report
-from mmsnnet.evaluation.html_report import write_html
+from mmsnnet.evaluation.reports.html_report import write_html
 from mmsnnet.stitching import Record, StitchSpace, read_records
 
 SPACE = StitchSpace.two_way((3, 6))

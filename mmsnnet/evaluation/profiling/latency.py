@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.cuda_graph import captured
-from mmsnnet.evaluation.peak_memory import peak_memory
 from mmsnnet.evaluation.precision import DTYPES
+from mmsnnet.evaluation.profiling.cuda_graph import captured
+from mmsnnet.evaluation.profiling.peak_memory import peak_memory
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.costs import shapes_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.plain_data import from_bytes, to_bytes
+from mmsnnet.evaluation.routes.plain_data import from_bytes, to_bytes
 
 VALUES = [
     None,

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmsnnet.evaluation.plots import COST_LABELS, KIND_COLOURS
+from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS
+from mmsnnet.files import finite_or_none, write_file
 from mmsnnet.stitching import Record, front_records
-from mmsnnet.stitching.records import finite_or_none, write_file
 
 PLOT_ID = 'pareto'
 ALONE = 'anchor trained alone'
@@ -43,7 +43,7 @@ def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader('mmsnnet.evaluation'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader('mmsnnet.evaluation.reports'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     # Classes and metrics in their own order.
     environment.policies['json.dumps_kwargs'] = {'sort_keys': False}

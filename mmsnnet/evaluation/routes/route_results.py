@@ -12,10 +12,10 @@ from typing import Any
 from mmengine.dist import barrier, get_rank, is_main_process
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.plain_data import from_bytes, to_bytes
+from mmsnnet.evaluation.routes.plain_data import from_bytes, to_bytes
 from mmsnnet.evaluation.run_identity import as_json, differences, tell_differences
+from mmsnnet.files import write_file, write_json
 from mmsnnet.stitching import Route
-from mmsnnet.stitching.records import write_file
 
 RUN_FILE, FINISHED_FILE = 'run.json', 'finished.json'
 # All that a run writes into its folder; what else is there is not ours to delete.
@@ -131,7 +131,7 @@ def _prepare(folder: Path, run: dict[str, Any], resume: bool) -> None:
             )
     elif is_main_process():
         _delete_own_files(folder)
-        write_file(path, lambda partial: partial.write_text(json.dumps(run, indent=1)))
+        write_json(path, run)
     barrier()
 
 

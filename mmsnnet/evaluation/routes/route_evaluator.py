@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
-from mmsnnet.evaluation.class_metrics import capture_class_metrics
-from mmsnnet.evaluation.route_results import RouteResults
-from mmsnnet.evaluation.shared_work import RankGroup, evaluating_alone, interleaved
+from mmsnnet.evaluation.routes.class_metrics import capture_class_metrics
+from mmsnnet.evaluation.routes.route_results import RouteResults
+from mmsnnet.evaluation.routes.shared_work import RankGroup, evaluating_alone, interleaved
 from mmsnnet.stitching import Route
 
 Metrics = dict[str, float]

@@ -1,0 +1,1 @@
+"""What routes take: latency, and memory in use and in training."""

@@ -1,0 +1,54 @@
+"""Reading and writing files."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+
+def is_there(path: str) -> bool:
+    """Whether a local file or folder exists. A URL is taken for granted."""
+    return '://' in path or Path(path).exists()
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let ``write`` fill a file beside ``path``, then put it in place: ``path`` is never half written.
+
+    Raises:
+        OSError: the file cannot be written, for instance because the disk is full; what ``path`` held is still there.
+    """
+    # Its ending stays: some writers go by it.
+    partial = path.with_name(f'partial-{path.name}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        return partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise OSError(error.errno, f'cannot write {path}: {reason}; what was there before is unchanged') from error
+
+
+def write_json(path: Path, value: object) -> Path:
+    """Write a value as JSON, by ``write_file``. Numbers that are not finite become null."""
+    text = json.dumps(finite_or_none(value), indent=1, allow_nan=False) + '\n'
+    return write_file(path, lambda partial: partial.write_text(text))
+
+
+def finite_or_none(value: object) -> object:
+    """The same value with None in place of NaN and infinite numbers, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite_or_none(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
