@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     'timm>=1.0.26',
     'torch>=2.1',
     'torchvision>=0.16',
+    'tqdm>=4.60',
 ]
 
 # mmengine imports pkg_resources, which setuptools 82 removed.

@@ -20,6 +20,8 @@ from mmsnnet.errors import UserError
 from mmsnnet.evaluation import DTYPES
 from mmsnnet.files import is_there
 from mmsnnet.models import find_mismatch
+from mmsnnet.models.weights import PRETRAINED_ARGS
+from mmsnnet.stitching.selection import SELECTIONS, parse_selection
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -64,8 +66,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         '--routes',
         nargs='+',
         metavar='ROUTE',
-        help="'all'; 'anchors'; a number N of stitches spread evenly by cost; names and ids (a single id as 'id:17'); "
-        "'budget:LO-HI' in GFLOPs; 'front:stitches.json', the Pareto front of records (default: as the config says)",
+        help=f"{SELECTIONS}; a single id as 'id:17' (default: as the config says)",
     )
     parser.add_argument(
         '--dtype', choices=DTYPES, help='precision, mixed below float32 (default: as the config says, else float32)'
@@ -121,7 +122,7 @@ def enter_evaluation(cfg: Config, args: argparse.Namespace) -> None:
         raise UserError('--routes needs a stitched model, and this config has none')
     if args.routes:
         make_stitched(cfg.test_cfg)
-        cfg.test_cfg.routes = parse_routes(args.routes)
+        cfg.test_cfg.routes = parse_selection(args.routes)
     if args.dtype and is_stitch_loop(cfg.test_cfg):
         cfg.test_cfg.dtype = args.dtype
         cfg.test_cfg.pop('fp16', None)
@@ -141,15 +142,6 @@ def make_stitched(test_cfg: ConfigDict) -> None:
     """Let a config's test loop evaluate routes; its other settings stay."""
     if not is_stitch_loop(test_cfg):
         test_cfg.type = 'mmsnnet.StitchTestLoop'
-
-
-def parse_routes(words: list[str]) -> str | int | list[str]:
-    """The route selection that the words of ``--routes`` mean."""
-    if len(words) == 1 and words[0].isdecimal():
-        return int(words[0])
-    if len(words) == 1 and (words[0] in ('all', 'anchors') or words[0].startswith(('budget:', 'front:'))):
-        return words[0]
-    return [word.removeprefix('id:') for word in words]
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -211,10 +203,8 @@ def forget_pretrained(model: ConfigDict) -> None:
     """Let no anchor load pretrained weights: a checkpoint will bring all."""
     backbone = model.get('backbone', {})
     for anchor in [*backbone.get('anchors', []), backbone.get('anchor')]:
-        if anchor:
-            anchor.pop('checkpoint_path', None)
-            anchor.pop('pretrained_cfg_overlay', None)
-            anchor['pretrained'] = False
+        for argument in PRETRAINED_ARGS if anchor else ():
+            anchor.pop(argument, None)
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.files import write_file
-from mmsnnet.models import find_backbone, route_state_dict
+from mmsnnet.models import locate_backbone, route_state_dict
+from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.stitching import Route
 
 # What training the supernet needs beyond what a plain model does.
@@ -22,7 +23,7 @@ def slim_config(cfg: Config, route: Route) -> Config:
     cfg = copy.deepcopy(cfg)
     backbone = cfg.model.backbone
     for anchor in backbone.anchors:
-        for key in ('init_cfg', 'pretrained', 'pretrained_cfg_overlay', 'checkpoint_path'):
+        for key in ('init_cfg', *PRETRAINED_ARGS):
             anchor.pop(key, None)
     for key in ('lora_rank', 'frozen_anchors', 'compile_blocks', 'init_cfg'):
         backbone.pop(key, None)
@@ -41,8 +42,7 @@ def slim_config(cfg: Config, route: Route) -> Config:
 
 def slim_state_dict(model: nn.Module, route: Route) -> dict[str, Tensor]:
     """Weights of a model for one route: the backbone's that it needs, those of all else but auxiliary heads."""
-    backbone = find_backbone(model)
-    prefix = next(name for name, module in model.named_modules() if module is backbone) + '.'
+    prefix, backbone = locate_backbone(model)
     weights = {
         name: value
         for name, value in model.state_dict().items()

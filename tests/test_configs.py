@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from mmsnnet.cli import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
-from mmsnnet.models import find_backbone, measure_cost, measure_costs
+from mmsnnet.models import find_backbone, model_cost, route_costs
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
@@ -88,8 +88,8 @@ def detection_costs(name: str) -> list[float]:
     (path,) = [path for path in DETECTORS if path.name.startswith(name) and '100e' in path.name]
     model = build_model(Config.fromfile(path))
     if name.startswith('anchor'):
-        return [measure_cost(model, (1024, 1024)).gflops]
-    return measure_costs(model, (1024, 1024)).gflops
+        return [model_cost(model, (1024, 1024)).gflops]
+    return route_costs(model, (1024, 1024)).gflops
 
 
 def test_detectors_cost_what_was_published():
@@ -124,7 +124,7 @@ def test_both_recipes_of_the_released_code_are_there():
 @pytest.fixture(scope='module')
 def s_l_costs():
     model = build_model(Config.fromfile(S_L))
-    return find_backbone(model).space, measure_costs(model, (512, 512))
+    return find_backbone(model).space, route_costs(model, (512, 512))
 
 
 def test_s_l_anchors_cost_what_their_blocks_and_head_do(s_l_costs):
@@ -159,7 +159,7 @@ def test_forgetting_pretrained_weights_leaves_no_file_to_load():
     anchors = [dict(model='a', pretrained=True, pretrained_cfg_overlay=overlay), dict(model='b', checkpoint_path='c')]
     cfg = Config(dict(model=dict(backbone=dict(anchors=anchors))))
     forget_pretrained(cfg.model)
-    assert cfg.model.backbone.anchors == [dict(model='a', pretrained=False), dict(model='b', pretrained=False)]
+    assert cfg.model.backbone.anchors == [dict(model='a'), dict(model='b')]
 
 
 def test_small_stitched_configs_start_from_the_checkpoints_that_their_anchors_leave():

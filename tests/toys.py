@@ -88,7 +88,7 @@ def native_images(family: str, **kwargs) -> Tensor:
 
 def deit3_s_l_costs() -> CostTable:
     """DeiT3-S/L with SETR-naive, 150 classes, at 512x512, from the formulas of the published costs."""
-    space = StitchSpace.two_way((12, 24))
+    space = StitchSpace((12, 24))
     tokens, widths = 1025, (384, 1024)
     parts = {'rest': Cost(920_125_440)}
     for anchor, (depth, width) in enumerate(zip(space.depths, widths, strict=True)):

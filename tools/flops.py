@@ -12,8 +12,8 @@ from torch import nn
 from mmsnnet.cli import build_model, command, config_parser, load_config
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.evaluation import format_table
-from mmsnnet.models import StitchedViT, find_backbone, measure_cost, measure_costs
-from mmsnnet.stitching import Record, Route, write_records
+from mmsnnet.models import StitchedViT, find_backbone, model_cost, route_costs
+from mmsnnet.stitching import Record, write_records
 
 
 @command
@@ -40,9 +40,9 @@ def main() -> None:
 def cost_records(model: nn.Module, shape: tuple[int, int], name: str) -> list[Record]:
     """A record of each stitch, or one of a model that is not stitched."""
     if any(isinstance(module, StitchedViT) for module in model.modules()):
-        costs = measure_costs(model, shape)
+        costs = route_costs(model, shape)
         return [Record.of(route, costs[route.id]) for route in find_backbone(model).space]
-    return [Record.of(Route(0, name, 'anchor', ()), measure_cost(model, shape))]
+    return [Record.of(name, model_cost(model, shape))]
 
 
 if __name__ == '__main__':

@@ -29,8 +29,8 @@ from mmsnnet.cli import (
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import choose_dtype, describe_run, format_table, mixed_precision
-from mmsnnet.models import measure_cost
-from mmsnnet.stitching import Record, Route, main_metric, write_records
+from mmsnnet.models import model_cost
+from mmsnnet.stitching import Record, main_metric, write_records
 
 # How metrics are told to save predictions, by the end of their names.
 SAVING: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -117,8 +117,8 @@ def test_whole_model(runner: Runner, dtype: str | None) -> Record:
 
     runner.model.test_step = step_in_precision
     metrics = runner.test()
-    route = Route(0, Path(runner.cfg.filename).stem, 'anchor', ())
-    return Record.of(route, measure_cost(model, shape), metrics, provenance=describe_run(runner, shape, dtype))
+    name = Path(runner.cfg.filename).stem
+    return Record.of(name, model_cost(model, shape), metrics, provenance=describe_run(runner, shape, dtype))
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_there
-from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch
+from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch, locate_backbone
 
 # Heads whose classes are those of the data; a detector's RPN has none.
 _HEADS = re.compile(r'(decode_head|auxiliary_head|(roi_head\.)?(bbox_head|mask_head))(\.\d+)?')
@@ -198,8 +198,7 @@ def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
         ValueError: naming the first key that does not fit.
     """
     model = unwrapped_model(runner)
-    backbone = find_backbone(model)
-    prefix = next(name for name, module in model.named_modules() if module is backbone) + '.'
+    prefix, backbone = locate_backbone(model)
     weights = checkpoint.get('state_dict', checkpoint)
     weights = {key.removeprefix('module.'): value for key, value in weights.items()}
     given = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

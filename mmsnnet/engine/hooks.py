@@ -19,7 +19,7 @@ from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
 from mmsnnet.engine.memory_check import check_memory
 from mmsnnet.engine.randomness import seed_generators, seeded, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
-from mmsnnet.models import find_backbone, measure_costs, solve_stitching_layers
+from mmsnnet.models import find_backbone, route_costs, solve_stitching_layers
 from mmsnnet.registry import HOOKS, ROUTE_SAMPLERS, register
 from mmsnnet.settings import check_word
 from mmsnnet.stitching import (
@@ -108,7 +108,7 @@ class StitchSamplingHook(Hook):
         self.backbone = find_backbone(model)
         self._seed = shared_seed(runner, self.seed)
         input_shape = self.input_shape or find_input_shape(runner)
-        self.costs = measure_costs(model, input_shape)
+        self.costs = route_costs(model, input_shape)
         self.sampler = self._build_sampler()
         check_memory(runner, input_shape)
         self._batches_per_step = runner.optim_wrapper._accumulative_counts

@@ -1,6 +1,6 @@
 """Learning rates that fall towards the input, by every anchor's own depth (layer-wise decay, as in BEiT and ViTDet)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.logging import print_log
@@ -10,7 +10,7 @@ from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import PlainViTBackbone
+from mmsnnet.models import PlainViTBackbone, locate_backbone
 from mmsnnet.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
 
 _POSITIONS = ('pos_embed', 'cls_token', 'reg_token', 'rel_pos_h', 'rel_pos_w', 'relative_position_bias_table', 'freqs')
@@ -80,7 +80,7 @@ def parameter_groups(
 
     Groups have ``name``, ``param_names``, ``params``, ``lr``, ``lr_scale`` and ``weight_decay``.
     """
-    prefix, backbone = _find_backbone(model)
+    prefix, backbone = _locate(model)
     rates = _rates(layer_decay_rate, len(backbone.anchors))
     groups: dict[str, dict] = {}
     for name, parameter in model.named_parameters():
@@ -133,23 +133,14 @@ def format_groups(groups: Sequence[dict]) -> str:
     return '\n'.join(lines)
 
 
-def _find_backbone(model: nn.Module) -> tuple[str, PlainViTBackbone]:
-    """(prefix of its parameters' names, the backbone)."""
-    found = list(_backbones(model))
-    if len(found) != 1:
-        backbone = getattr(model, 'backbone', model)
+def _locate(model: nn.Module) -> tuple[str, PlainViTBackbone]:
+    try:
+        return locate_backbone(model, PlainViTBackbone)
+    except UserError as error:
         raise UserError(
-            f'layer decay needs one StitchedViT, AnchorViT or RouteViT, whose layers it knows; {type(model).__name__} '
-            f'has {len(found)}, and its backbone is a {type(backbone).__name__}: take another optimizer constructor '
-            'or another backbone'
-        )
-    return found[0]
-
-
-def _backbones(model: nn.Module) -> Iterator[tuple[str, PlainViTBackbone]]:
-    for name, module in model.named_modules():
-        if isinstance(module, PlainViTBackbone):
-            yield f'{name}.' if name else '', module
+            f'layer decay needs one StitchedViT, AnchorViT or RouteViT: {error}; its backbone is a '
+            f'{type(getattr(model, "backbone", model)).__name__}. Take another optimizer constructor or backbone'
+        ) from error
 
 
 def _rates(layer_decay_rate: float | Sequence[float], num_anchors: int) -> list[float]:

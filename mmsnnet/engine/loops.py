@@ -29,7 +29,7 @@ from mmsnnet.evaluation import (
 )
 from mmsnnet.evaluation.routes.route_results import FINISHED_FILE
 from mmsnnet.evaluation.routes.shared_work import RankGroup
-from mmsnnet.models import find_backbone, measure_costs
+from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.registry import LOOPS, register
 from mmsnnet.stitching import CostTable, Record, Route, StitchSpace, read_records, select_routes, write_records
 from mmsnnet.stitching.merging import is_of_run, merge_records
@@ -163,7 +163,7 @@ class _RoutesLoop:
         return batch.data
 
     def _measure_costs(self) -> CostTable:
-        return measure_costs(unwrapped_model(self.runner), self.input_shape)
+        return route_costs(unwrapped_model(self.runner), self.input_shape)
 
     def _select(self, space: StitchSpace, gflops: Sequence[float]) -> tuple[list[Route], Route]:
         routes = select_routes(space, self.selection, gflops)

@@ -1,11 +1,13 @@
 """Backbones over timm's plain ViTs."""
 
+from mmsnnet.models.anchor_vit import AnchorViT
 from mmsnnet.models.anchors import Anchor, create_anchor
-from mmsnnet.models.costs import find_backbone, measure_cost, measure_costs
+from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.flop_counter import model_cost, route_costs
 from mmsnnet.models.least_squares import solve_stitching_layers
 from mmsnnet.models.route_vit import RouteViT, route_state_dict
 from mmsnnet.models.simple_fpn import SimpleFPN
-from mmsnnet.models.stitched_vit import AnchorViT, PlainViTBackbone, StitchedViT
+from mmsnnet.models.stitched_vit import StitchedViT, find_backbone, locate_backbone
 from mmsnnet.models.stitching_layer import StitchingLayer
 from mmsnnet.models.weights import find_mismatch
 
@@ -20,8 +22,9 @@ __all__ = [
     'create_anchor',
     'find_backbone',
     'find_mismatch',
-    'measure_cost',
-    'measure_costs',
+    'locate_backbone',
+    'model_cost',
+    'route_costs',
     'route_state_dict',
     'solve_stitching_layers',
 ]

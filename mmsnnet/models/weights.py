@@ -1,11 +1,21 @@
 """Weights of single anchors, loaded when training starts."""
 
+from collections.abc import Mapping
+
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_there
 from mmsnnet.models.anchors import Anchor, create_anchor
+
+# Arguments of timm.create_model that bring weights.
+PRETRAINED_ARGS = ('pretrained', 'pretrained_cfg_overlay', 'checkpoint_path')
+
+
+def without_pretrained(timm_args: Mapping) -> dict:
+    """Arguments of ``timm.create_model`` for the same model with random weights."""
+    return {key: value for key, value in timm_args.items() if key not in PRETRAINED_ARGS}
 
 
 def init_anchor(anchor: Anchor, timm_args: dict, init_cfg: dict) -> None:

@@ -1,9 +1,9 @@
 """Which route to run within a budget."""
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from math import isfinite, log
+from math import inf, isfinite, log
+from operator import le
 
 from mmsnnet.errors import UserError
 from mmsnnet.stitching.records import COSTS, Record, front_records, main_metric
@@ -50,7 +50,7 @@ def select(
 
 
 class BudgetTable:
-    """``select`` for one budget in a few microseconds: the fronts are found beforehand.
+    """``select`` for budgets in a few microseconds: what no budget would choose is left out beforehand.
 
     Args:
         records: of one benchmark.
@@ -59,24 +59,26 @@ class BudgetTable:
 
     def __init__(self, records: Sequence[Record], metric: str | None = None) -> None:
         self.records = list(records)
-        self.metric = metric
-        self._fronts: dict[str, tuple[list[float], list[Record]]] = {}
-        for cost in COSTS:
-            if all(getattr(record, cost) is not None for record in self.records):
-                best = metric or main_metric(self.records)
-                _check(self.records, best, None, {cost: 0})
-                front = front_records(self.records, best, cost)
-                self._fronts[cost] = [getattr(record, cost) for record in front], front
+        self.metric = metric or main_metric(self.records)
+        self._costs = [cost for cost in COSTS if all(getattr(record, cost) is not None for record in self.records)]
+        _check(self.records, self.metric, None, dict.fromkeys(self._costs, 0.0))
+        scored = [record for record in self.records if isfinite(record.metrics[self.metric])]
+        self._candidates: list[tuple[Record, tuple[float, ...]]] = []
+        # Best first: a record is of use if it is cheaper in something than each of those before it.
+        for record in sorted(scored, key=lambda record: (-record.metrics[self.metric], record.gflops)):
+            costs = tuple(getattr(record, cost) for cost in self._costs)
+            if not any(all(map(le, better, costs)) for _, better in self._candidates):
+                self._candidates.append((record, costs))
 
     def best(self, **budgets: float) -> Record:
         """The best record within all budgets, as ``select`` finds it."""
-        (cost, most), *others = budgets.items() or [('', 0)]
-        if others or cost not in self._fronts:
-            return select(self.records, metric=self.metric, **budgets)
-        costs, front = self._fronts[cost]
-        index = bisect_right(costs, most) - 1
+        if budgets.keys() <= set(self._costs):
+            limits = [budgets.get(cost, inf) for cost in self._costs]
+            for record, costs in self._candidates if budgets else ():
+                if all(map(le, costs, limits)):
+                    return record
         # What cannot be met, ``select`` explains.
-        return front[index] if index >= 0 else select(self.records, metric=self.metric, **budgets)
+        return select(self.records, metric=self.metric, **budgets)
 
 
 class BudgetController:

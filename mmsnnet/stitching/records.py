@@ -47,19 +47,17 @@ class Record:
     @classmethod
     def of(
         cls,
-        route: Route,
+        route: Route | str,
         cost: Cost,
         metrics: dict[str, float] | None = None,
         classes: dict[str, dict[str, float]] | None = None,
         provenance: dict | None = None,
     ) -> 'Record':
+        """A record of a route; or, by its name, of a model that is not stitched, such as an anchor trained alone."""
+        identity = (0, route, 'anchor') if isinstance(route, str) else (route.id, route.name, route.kind)
         # Metrics come as NumPy scalars, which JSON does not know: single precision in the decimals it was rounded to.
         metrics = {name: float(str(value)) for name, value in (metrics or {}).items()}
-        return cls(
-            *(route.id, route.name, route.kind, cost.gflops, cost.params_m, metrics),
-            classes=classes or None,
-            provenance=provenance,
-        )
+        return cls(*identity, cost.gflops, cost.params_m, metrics, classes=classes or None, provenance=provenance)
 
 
 def main_metric(records: Sequence[Record]) -> str | None:

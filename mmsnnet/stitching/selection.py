@@ -10,15 +10,17 @@ from mmsnnet.stitching.space import Route, StitchSpace
 
 RouteSelection = str | int | Sequence[int | str]
 
-SELECTIONS = "'all', 'anchors', a number of routes, 'budget:LO-HI', 'front:FILE', or a list of ids and names"
+SELECTIONS = (
+    "'all'; 'anchors'; a number of routes, spread evenly over the cost range; 'budget:LO-HI', those that cost LO to HI "
+    "GFLOPs; 'front:FILE', the Pareto front of the records in a file; or ids and names"
+)
 
 
 def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[float]) -> list[Route]:
     """Routes of a selection, without repeats.
 
     Args:
-        routes: ``'all'``; ``'anchors'``; a number N of routes spread evenly over the cost range; ids and names;
-            ``'budget:LO-HI'``, those that cost LO to HI GFLOPs; or ``'front:FILE'``, the Pareto front of records.
+        routes: see ``SELECTIONS``.
         gflops: cost of each route, by id.
 
     Raises:
@@ -46,6 +48,16 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
     if not selected:
         raise UserError(f'no routes selected: routes must be {SELECTIONS}, got {routes!r}')
     return selected
+
+
+def parse_selection(words: Sequence[str]) -> RouteSelection:
+    """The selection that the words of a command line mean. A number alone is a number of routes, ``id:17`` an id."""
+    (first, *others) = words
+    if not others and first.isdecimal():
+        return int(first)
+    if not others and (first in ('all', 'anchors') or first.startswith(('budget:', 'front:'))):
+        return first
+    return [word.removeprefix('id:') for word in words]
 
 
 def _within(space: StitchSpace, limits: str, gflops: Sequence[float]) -> list[Route]:

@@ -50,17 +50,17 @@ class StitchSpace(Sequence[Route]):
     first switch in the outer loop. Depths 12/24 and 12/12 give the 134 stitches of SN-Netv2, one way the 13 of SN-Net.
 
     Args:
-        depths: number of blocks of each anchor, two or more, not decreasing.
+        depths: number of blocks of each anchor, not decreasing. A single anchor has a single route.
         two_way: also leave the large anchor for the small one (SN-Netv2); otherwise small to large only (SN-Net v1).
 
     Raises:
-        ValueError: fewer than two depths, a depth below 1, or depths that decrease.
+        ValueError: no depths, a depth below 1, or depths that decrease.
     """
 
     def __init__(self, depths: Sequence[int], two_way: bool = True) -> None:
         depths = tuple(depths)
-        if len(depths) < 2:
-            raise UserError(f'a stitch space needs two or more anchors, got depths {depths}')
+        if not depths:
+            raise UserError('a stitch space needs the depths of its anchors, got none')
         if min(depths) < 1:
             raise UserError(f'every anchor needs one block or more, got depths {depths}')
         if any(first > second for first, second in pairwise(depths)):
@@ -73,16 +73,6 @@ class StitchSpace(Sequence[Route]):
         )
         self._by_name = {route.name: route for route in self._routes}
 
-    @classmethod
-    def two_way(cls, depths: Sequence[int]) -> 'StitchSpace':
-        """SN-Netv2's space: routes may switch in both directions, twice at most."""
-        return cls(depths, two_way=True)
-
-    @classmethod
-    def one_way(cls, depths: Sequence[int]) -> 'StitchSpace':
-        """SN-Net v1's space: the anchors, and one switch from small to large."""
-        return cls(depths, two_way=False)
-
     def __len__(self) -> int:
         return len(self._routes)
 
@@ -93,8 +83,7 @@ class StitchSpace(Sequence[Route]):
         return self._routes[index]
 
     def __repr__(self) -> str:
-        way = 'two_way' if self.is_two_way else 'one_way'
-        return f'StitchSpace.{way}(depths={self.depths}): {len(self)} routes'
+        return f'StitchSpace({self.depths}, two_way={self.is_two_way}): {len(self)} routes'
 
     def find(self, route: int | str | Route) -> Route:
         """The route of an id, a name, or a route of an equal space.
@@ -125,7 +114,7 @@ class StitchSpace(Sequence[Route]):
         return self[id_]
 
     def _name(self, spans: Sequence[Span]) -> str:
-        letters = {2: 'sl', 3: 'sml'}.get(len(self.depths)) or [f'a{i}_' for i in range(len(self.depths))]
+        letters = {1: 'a', 2: 'sl', 3: 'sml'}.get(len(self.depths)) or [f'a{i}_' for i in range(len(self.depths))]
         return '-'.join(f'{letters[anchor]}[{start}:{stop}]' for anchor, start, stop in spans)
 
     def _enumerate(self) -> Iterator[tuple[str, tuple[Span, ...]]]:

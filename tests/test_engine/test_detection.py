@@ -12,7 +12,7 @@ from toy_detection_job import SIZE
 
 from mmsnnet.cli import load_weights
 from mmsnnet.evaluation import RouteResults
-from mmsnnet.models import find_backbone, measure_costs
+from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.stitching import Route, read_records
 
 KEYS = [f'coco/{kind}_mAP{suffix}' for kind in ('bbox', 'segm') for suffix in ('', '_50', '_75', '_s', '_m', '_l')]
@@ -91,7 +91,7 @@ def test_records_have_every_metric_and_cost(make_detection_config):
     for record in records:
         assert set(record.metrics) >= set(KEYS)
         assert record.gflops > 0
-    costs = measure_costs(runner.model, (SIZE, SIZE))
+    costs = route_costs(runner.model, (SIZE, SIZE))
     assert [record.gflops for record in records] == costs.gflops
 
 

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmsnnet.engine import StitchSamplingHook, finite_loss, hooks
 from mmsnnet.errors import UserError
-from mmsnnet.models import find_backbone, measure_costs
+from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.stitching import Record, ResourceConstrainedSampler, StitchSpace, write_records
 
 
@@ -34,7 +34,7 @@ def weights(runner: Runner) -> dict:
 
 def test_logs_the_sampler_s_route_and_its_gflops_each_iteration(make_config):
     runner = train(make_config())
-    costs = measure_costs(runner.model, (32, 48))
+    costs = route_costs(runner.model, (32, 48))
     sampler = ResourceConstrainedSampler(costs.gflops, step_gflops=1e-4, seed=7)
     lines = logged(runner)
     assert [line['route'] for line in lines] == [sampler(iteration) for iteration in range(4)]
@@ -255,7 +255,7 @@ def test_does_not_go_on_with_running_statistics_that_are_not_finite(make_config)
 def test_accumulated_gradients_are_of_one_route_or_of_one_each_batch(make_config, draw_per, sampled):
     changes = {'train_cfg.max_iters': 6, 'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': draw_per}
     runner = train(make_config(**changes))
-    sampler = ResourceConstrainedSampler(measure_costs(runner.model, (32, 48)).gflops, step_gflops=1e-4, seed=7)
+    sampler = ResourceConstrainedSampler(route_costs(runner.model, (32, 48)).gflops, step_gflops=1e-4, seed=7)
     assert [line['route'] for line in logged(runner)] == [sampler(draw) for draw in sampled]
 
 
@@ -267,8 +267,8 @@ def test_refuses_words_it_does_not_know():
 
 
 def test_samples_by_measured_latency(make_config, tmp_path):
-    costs = measure_costs(Runner.from_cfg(make_config()).model, (32, 48))
-    space = StitchSpace.two_way((2, 4))
+    costs = route_costs(Runner.from_cfg(make_config()).model, (32, 48))
+    space = StitchSpace((2, 4))
     records = [Record.of(route, costs[route.id]) for route in space]
     for record, milliseconds in zip(records, (1.0, 9.0, 1.5, 9.5), strict=True):
         record.latency_ms = milliseconds
@@ -277,6 +277,6 @@ def test_samples_by_measured_latency(make_config, tmp_path):
     cfg = make_config(**{'custom_hooks.0.sampler': sampler})
     assert {line['route'] for line in logged(train(cfg))} <= {0, 1, 2, 3}
 
-    write_records([Record.of(StitchSpace.two_way((3, 4))[2], costs[2])], tmp_path / 'stitches.json')
+    write_records([Record.of(StitchSpace((3, 4))[2], costs[2])], tmp_path / 'stitches.json')
     with pytest.raises(ValueError, match='not of this space'):
         train(cfg)

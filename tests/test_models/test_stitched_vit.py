@@ -144,14 +144,14 @@ def test_starts_at_the_large_anchor():
     assert StitchedViT(toy_anchors(depths=(2, 3, 4))).route.name == 'l[0:4]'
 
 
-@pytest.mark.parametrize('key', [2, '2', 's[0:1]-l[2:4]', StitchSpace.two_way((2, 4))[2]])
+@pytest.mark.parametrize('key', [2, '2', 's[0:1]-l[2:4]', StitchSpace((2, 4))[2]])
 def test_set_route_takes_and_returns(key):
     backbone = toy_backbone()
     assert backbone.set_route(key) is backbone.route
     assert backbone.route == backbone.space[2]
 
 
-@pytest.mark.parametrize('key', [4, -1, 's[0:1]', StitchSpace.two_way((3, 6))[0]])
+@pytest.mark.parametrize('key', [4, -1, 's[0:1]', StitchSpace((3, 6))[0]])
 def test_a_refused_route_leaves_the_old_one(key):
     backbone = toy_backbone()
     backbone.set_route(2)

@@ -16,7 +16,7 @@ from toys import (
 )
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import StitchedViT, measure_costs
+from mmsnnet.models import StitchedViT, route_costs
 
 # Stitching layers of every route of depths 2 and 4, out indices 1 and 3.
 LAYERS = {
@@ -148,7 +148,7 @@ def test_routes_share_few_compiled_parts(family):
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     images = native_images(family)
     shape = tuple(images.shape[-2:])
-    assert measure_costs(compiled, shape).gflops == measure_costs(plain, shape).gflops
+    assert route_costs(compiled, shape).gflops == route_costs(plain, shape).gflops
     assert not graphs
     for backbone in (plain, compiled):
         backbone.train()

@@ -6,7 +6,7 @@ from torch import Tensor
 from toys import randomise, toy_anchor, toy_images, toy_vit
 
 from mmsnnet.models import Anchor, create_anchor
-from mmsnnet.models.costs import shapes_of
+from mmsnnet.models.flop_counter import shapes_of
 from mmsnnet.models.windows import to_windowed
 
 PLAIN = ['deit3', 'dinov2', 'dinov2-reg4', 'augreg', 'clip', 'siglip']

@@ -48,6 +48,22 @@ def test_table_selects_the_same():
     assert table.best(gflops=30, latency_ms=10).id == 2
 
 
+def test_table_selects_the_same_by_several_budgets():
+    rng = random.Random(0)
+    costs = ('gflops', 'latency_ms', 'memory_mb')
+    # Few different values, so that records tie.
+    records = [
+        Record(
+            id_, f'r{id_}', 'SL', rng.randint(1, 9), 1.0, {'mIoU': rng.randint(0, 9)}, rng.randint(1, 9), 0.1, id_ % 7
+        )
+        for id_ in range(100)
+    ]
+    table = BudgetTable(records)
+    for _ in range(300):
+        budgets = {cost: rng.randint(3, 9) for cost in rng.sample(costs, rng.randint(2, 3))}
+        assert table.best(**budgets) == select(records, **budgets)
+
+
 @pytest.mark.parametrize(
     'find', [lambda **wanted: select(RECORDS, **wanted), lambda **wanted: BudgetTable(RECORDS).best(**wanted)]
 )

@@ -22,18 +22,18 @@ USED = {
 
 
 def table(**kwargs) -> CostTable:
-    return CostTable(StitchSpace.two_way((2, 4)), (1, 3), COSTS, **kwargs)
+    return CostTable(StitchSpace((2, 4)), (1, 3), COSTS, **kwargs)
 
 
 @pytest.mark.parametrize('name', USED)
 def test_a_route_costs_the_sum_of_its_parts(name):
-    space = StitchSpace.two_way((2, 4))
+    space = StitchSpace((2, 4))
     expected = sum((COSTS[part] for part in [*USED[name], 'rest']), Cost())
     assert table()[space.find(name).id] == expected
 
 
 def test_a_tap_that_no_head_reads_costs_nothing():
-    space = StitchSpace.two_way((2, 4))
+    space = StitchSpace((2, 4))
     costs, all_levels = table(used_levels=[1]), table()
     small, switched = space.find('s[0:2]').id, space.find('s[0:1]-l[2:4]').id
     assert costs[small].flops == all_levels[small].flops - COSTS[UP1].flops
@@ -44,7 +44,7 @@ def test_a_tap_that_no_head_reads_costs_nothing():
 
 def test_table_by_route_id():
     costs = table()
-    assert len(costs) == len(StitchSpace.two_way((2, 4)))
+    assert len(costs) == len(StitchSpace((2, 4)))
     assert costs.gflops == [cost.flops / 1e9 for cost in costs]
 
 

@@ -87,7 +87,7 @@ def expected_levels(space: StitchSpace, route: Route, out_indices: Sequence[int]
 
 @pytest.mark.parametrize('depths', [*PAIRS, *TRIPLES])
 def test_every_route_emits_every_level_once(depths):
-    space = StitchSpace.two_way(depths)
+    space = StitchSpace(depths)
     for out_indices in out_indices_of(depths[-1]):
         for route in space:
             levels, _ = carry_out(make_plan(space, route, out_indices))
@@ -98,7 +98,7 @@ def test_every_route_emits_every_level_once(depths):
 
 @pytest.mark.parametrize('depths', [*PAIRS, *TRIPLES])
 def test_nothing_is_computed_twice(depths):
-    space = StitchSpace.two_way(depths)
+    space = StitchSpace(depths)
     for out_indices in out_indices_of(depths[-1]):
         for route in space:
             _, results = carry_out(make_plan(space, route, out_indices))
@@ -107,7 +107,7 @@ def test_nothing_is_computed_twice(depths):
 
 @pytest.mark.parametrize('depths', [*PAIRS, *TRIPLES])
 def test_runs_make_up_exactly_the_spans(depths):
-    space = StitchSpace.two_way(depths)
+    space = StitchSpace(depths)
     for out_indices in out_indices_of(depths[-1]):
         for route in space:
             runs = [step for step in make_plan(space, route, out_indices) if isinstance(step, Run)]
@@ -132,13 +132,13 @@ def test_layers_of_all_plans_are_exactly_all_layers(depths, two_way):
 
 
 def test_all_layers_of_12_24():
-    layers = list(all_layers(StitchSpace.two_way((12, 24))))
+    layers = list(all_layers(StitchSpace((12, 24))))
     assert layers == [*(Layer('up', 0, k) for k in range(1, 13)), *(Layer('down', 0, k) for k in range(1, 12))]
-    assert not any(layer.direction == 'down' for layer in all_layers(StitchSpace.one_way((12, 24))))
+    assert not any(layer.direction == 'down' for layer in all_layers(StitchSpace((12, 24), two_way=False)))
 
 
 def test_tap_and_switch_at_one_block_share_the_layer():
-    space = StitchSpace.two_way((2, 4))
+    space = StitchSpace((2, 4))
     up = Layer('up', 0, 1)
     assert make_plan(space, space.find('s[0:1]-l[2:4]'), (1, 3)) == (
         Run(0, 0, 1),
@@ -150,7 +150,7 @@ def test_tap_and_switch_at_one_block_share_the_layer():
 
 
 def test_tap_before_a_switch_down_is_direct():
-    space = StitchSpace.two_way((2, 4))
+    space = StitchSpace((2, 4))
     assert make_plan(space, space.find('l[0:2]-s[1:2]'), (1, 3)) == (
         Run(1, 0, 2),
         Tap((0,), ()),
@@ -161,7 +161,7 @@ def test_tap_before_a_switch_down_is_direct():
 
 
 def test_a_small_anchor_of_three_taps_through_composed_layers():
-    space = StitchSpace.two_way((2, 4, 8))
+    space = StitchSpace((2, 4, 8))
     assert make_plan(space, space[0], (7,))[-1] == Tap((0,), (Layer('up', 0, 2), Layer('up', 1, 4)))
     # The switch is the first of the two layers: computed once, the tap goes on from there.
     plan = make_plan(space, space.find('s[0:1]-m[2:4]'), (3, 7))
@@ -181,10 +181,10 @@ def test_a_small_anchor_of_three_taps_through_composed_layers():
     ],
 )
 def test_block_that_stands_for_an_out_index(depths, out_index, block):
-    assert tapped_block(StitchSpace.two_way(depths), 0, out_index) == block
+    assert tapped_block(StitchSpace(depths), 0, out_index) == block
 
 
 @pytest.mark.parametrize('out_indices', [(0,), (1,), (0, 2)])
 def test_nothing_runs_after_the_last_tap(out_indices):
-    space = StitchSpace.two_way((2, 4))
+    space = StitchSpace((2, 4))
     assert all(isinstance(make_plan(space, route, out_indices)[-1], Tap) for route in space)

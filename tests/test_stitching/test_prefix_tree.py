@@ -6,12 +6,12 @@ from mmsnnet.stitching import Run, StitchSpace, make_plan
 from mmsnnet.stitching.prefix_tree import PrefixTree
 
 SPACES = {
-    '12/24': (StitchSpace.two_way((12, 24)), (9, 14, 19, 23)),
-    '12/12': (StitchSpace.two_way((12, 12)), (2, 5, 8, 11)),
-    '5/7': (StitchSpace.two_way((5, 7)), (2, 6)),
-    'one way': (StitchSpace.one_way((12, 24)), (23,)),
-    'three anchors': (StitchSpace.two_way((3, 4, 6)), (1, 5)),
-    'early levels': (StitchSpace.two_way((4, 8)), (1, 3)),
+    '12/24': (StitchSpace((12, 24)), (9, 14, 19, 23)),
+    '12/12': (StitchSpace((12, 12)), (2, 5, 8, 11)),
+    '5/7': (StitchSpace((5, 7)), (2, 6)),
+    'one way': (StitchSpace((12, 24), two_way=False), (23,)),
+    'three anchors': (StitchSpace((3, 4, 6)), (1, 5)),
+    'early levels': (StitchSpace((4, 8)), (1, 3)),
 }
 
 

@@ -34,7 +34,7 @@ def test_a_metric_that_broke_is_null(tmp_path, value):
 
 
 def test_record_of_a_route():
-    route = StitchSpace.two_way((12, 24))[4]
+    route = StitchSpace((12, 24))[4]
     metrics = {'mIoU': 1.0}
     record = Record.of(route, Cost(2_500_000_000, 3_000_000), metrics)
     assert record == Record(4, 's[0:3]-l[6:24]', 'SL', 2.5, 3.0, {'mIoU': 1.0})

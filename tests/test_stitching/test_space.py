@@ -33,14 +33,14 @@ def routes_of(d0: int, d1: int) -> Iterator[tuple[str, tuple]]:
 
 @pytest.mark.parametrize('depths', PAIRS)
 def test_two_way_routes_follow_the_formula(depths):
-    space = StitchSpace.two_way(depths)
+    space = StitchSpace(depths)
     assert [(route.kind, route.spans) for route in space] == list(routes_of(*depths))
     assert [route.id for route in space] == list(range(len(space)))
 
 
 @pytest.mark.parametrize('depths', PAIRS)
 def test_one_way_routes_are_the_anchors_and_sl(depths):
-    space = StitchSpace.one_way(depths)
+    space = StitchSpace(depths, two_way=False)
     expected = [route for route in routes_of(*depths) if route[0] in ('anchor', 'SL')]
     assert [(route.kind, route.spans) for route in space] == expected
 
@@ -49,13 +49,13 @@ def test_one_way_routes_are_the_anchors_and_sl(depths):
     ('depths', 'count'), [((12, 24), 134), ((12, 12), 134), ((5, 7), 22), ((24, 40), 554), ((3, 3), 8), ((1, 2), 2)]
 )
 def test_count(depths, count):
-    assert len(StitchSpace.two_way(depths)) == count
+    assert len(StitchSpace(depths)) == count
 
 
 def test_counts_of_kinds():
-    kinds = Counter(route.kind for route in StitchSpace.two_way((12, 24)))
+    kinds = Counter(route.kind for route in StitchSpace((12, 24)))
     assert kinds == {'anchor': 2, 'SL': 11, 'LS': 11, 'LSL': 55, 'SLS': 55}
-    assert Counter(route.kind for route in StitchSpace.one_way((12, 24))) == {'anchor': 2, 'SL': 11}
+    assert Counter(route.kind for route in StitchSpace((12, 24), two_way=False)) == {'anchor': 2, 'SL': 11}
 
 
 def test_boundaries():
@@ -74,7 +74,7 @@ def test_boundaries_rise_strictly_to_the_depth(depths):
 
 @pytest.mark.parametrize('depths', [(2, 3, 5), (3, 3, 3), (2, 2, 4, 5)])
 def test_more_anchors_stitch_neighbours_and_share_the_anchor_routes(depths):
-    space = StitchSpace.two_way(depths)
+    space = StitchSpace(depths)
     expected = [('anchor', ((anchor, 0, depth),)) for anchor, depth in enumerate(depths)]
     for small, pair in enumerate(pairwise(depths)):
         for kind, spans in list(routes_of(*pair))[2:]:
@@ -87,7 +87,7 @@ def test_more_anchors_stitch_neighbours_and_share_the_anchor_routes(depths):
     [*((depths, 'sl') for depths in PAIRS), ((2, 3, 5), 'sml'), ((2, 2, 3, 3), ['a0_', 'a1_', 'a2_', 'a3_'])],
 )
 def test_names_are_unique_and_show_the_spans(depths, letters):
-    space = StitchSpace.two_way(depths)
+    space = StitchSpace(depths)
     assert len({route.name for route in space}) == len(space)
     for route in space:
         spans = [re.fullmatch(r'(\w+)\[(\d+):(\d+)\]', part).groups() for part in route.name.split('-')]
@@ -95,23 +95,28 @@ def test_names_are_unique_and_show_the_spans(depths, letters):
 
 
 def test_a_route_reads_as_its_name():
-    route = StitchSpace.two_way((12, 24))[4]
+    route = StitchSpace((12, 24))[4]
     assert str(route) == route.name == 's[0:3]-l[6:24]'
     assert route.spans[1] == Span(anchor=1, start=6, stop=24)
 
 
 @pytest.mark.parametrize(
     ('depths', 'message'),
-    [((), 'two or more'), ((12,), r'two or more.*\(12,\)'), ((24, 12), 'not decrease'), ((0, 2), 'one block')],
+    [((), 'got none'), ((24, 12), 'not decrease'), ((0, 2), 'one block')],
 )
 def test_refuses_depths(depths, message):
     with pytest.raises(ValueError, match=message):
-        StitchSpace.two_way(depths)
+        StitchSpace(depths)
 
 
-@pytest.mark.parametrize('key', [4, '4', 's[0:3]-l[6:24]', StitchSpace.two_way((12, 24))[4]])
+def test_a_single_anchor_has_a_single_route():
+    (route,) = StitchSpace((12,))
+    assert (route.name, route.kind, route.spans) == ('a[0:12]', 'anchor', ((0, 0, 12),))
+
+
+@pytest.mark.parametrize('key', [4, '4', 's[0:3]-l[6:24]', StitchSpace((12, 24))[4]])
 def test_finds_by_id_digits_name_and_equal_route(key):
-    assert StitchSpace.two_way((12, 24)).find(key).spans == ((0, 0, 3), (1, 6, 24))
+    assert StitchSpace((12, 24)).find(key).spans == ((0, 0, 3), (1, 6, 24))
 
 
 @pytest.mark.parametrize(
@@ -125,19 +130,19 @@ def test_finds_by_id_digits_name_and_equal_route(key):
             r"unknown route.*134 routes, ids 0\.\.133.*did you mean 's\[0:3\]-l\[6:24\]'",
         ),
         ('', 'unknown route'),
-        (StitchSpace.two_way((12, 12))[4], r"'s\[0:3\]-l\[3:12\]' \(id 4\) is not of this space"),
-        (Route(5, 's[0:3]-l[6:24]', 'SL', StitchSpace.two_way((12, 24))[4].spans), 'not of this space'),
+        (StitchSpace((12, 12))[4], r"'s\[0:3\]-l\[3:12\]' \(id 4\) is not of this space"),
+        (Route(5, 's[0:3]-l[6:24]', 'SL', StitchSpace((12, 24))[4].spans), 'not of this space'),
     ],
 )
 def test_find_says_what_exists(key, message):
     with pytest.raises(ValueError, match=message):
-        StitchSpace.two_way((12, 24)).find(key)
+        StitchSpace((12, 24)).find(key)
 
 
 def test_order_is_the_released_code_s_without_its_degenerate_id(shared_file):
     stitches = json.loads(shared_file('golden/published_ade20k_s_l.json').read_text())['stitches']
     kind_of = {stitch['official_id']: stitch['kind'] for stitch in stitches}
-    for route in StitchSpace.two_way((12, 24)):
+    for route in StitchSpace((12, 24)):
         assert kind_of[route.id if route.id < 13 else route.id + 1] == route.kind
 
 

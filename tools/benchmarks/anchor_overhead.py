@@ -20,7 +20,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from mmsnnet.cli import command
-from mmsnnet.models import Anchor, StitchedViT, StitchingLayer, measure_costs
+from mmsnnet.models import Anchor, StitchedViT, StitchingLayer, route_costs
 from mmsnnet.stitching import Tap
 from mmsnnet.stitching.plan import tapped_block
 
@@ -65,7 +65,7 @@ def tap_layers(backbone: StitchedViT) -> list[StitchingLayer]:
 def run_benchmark(args: Namespace) -> list[Comparison]:
     pair: Pair = args.pair
     backbone, images = pair.build(args.device).eval(), pair.images(args.device)
-    costs = measure_costs(backbone, (pair.image_size, pair.image_size))
+    costs = route_costs(backbone, (pair.image_size, pair.image_size))
     small, large = (
         bare_vit(anchor, timm_kwargs, pair.image_size)
         for anchor, timm_kwargs in zip(backbone.anchors, (pair.small, pair.large), strict=True)

@@ -163,7 +163,7 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     cfg.launcher = 'none'
     tell = partial(print, file=sys.stderr, flush=True)
-    space = StitchSpace.two_way((12, 24))
+    space = StitchSpace((12, 24))
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         results, metainfo, ann_file = detect(cfg)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mmsnnet.cli import build_model, command
 from mmsnnet.evaluation import SharedPrefixes
-from mmsnnet.models import StitchedViT, find_backbone, measure_costs
+from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from mmsnnet.stitching import CostTable, Run
 from mmsnnet.stitching.prefix_tree import PrefixTree
 
@@ -90,7 +90,7 @@ def shared_gflops(backbone: StitchedViT, costs: CostTable) -> float:
 def run_benchmark(args: Namespace) -> list[Comparison]:
     photos, rate = load_photos(args), matrix_rate(args.device)
     backbone = args.pair.build(args.device).eval()
-    costs = measure_costs(backbone, (args.pair.image_size, args.pair.image_size))
+    costs = route_costs(backbone, (args.pair.image_size, args.pair.image_size))
     one_pass, alone = shared_gflops(backbone, costs) * len(photos), sum(costs.gflops) * len(photos)
     details = {'gflops': one_pass, 'gflops_one_by_one': alone, 'matrix_rate_gflops_per_s': rate, 'photos': len(photos)}
 

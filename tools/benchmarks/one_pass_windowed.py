@@ -13,7 +13,7 @@ from common import Bound, Comparison, parse_args, report, windowed
 from one_pass import compare_ways, load_photos, matrix_rate, shared_gflops
 
 from mmsnnet.cli import command
-from mmsnnet.models import measure_costs
+from mmsnnet.models import route_costs
 
 BOUND = Bound('>=', 2.0)
 
@@ -23,7 +23,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     args.pair = windowed(args.pair, 3 if args.toy else 14, args.pair.image_size)
     photos = load_photos(args)
     backbone = args.pair.build(args.device).eval()
-    costs = measure_costs(backbone, (args.pair.image_size, args.pair.image_size))
+    costs = route_costs(backbone, (args.pair.image_size, args.pair.image_size))
     details = {
         'gflops': shared_gflops(backbone, costs) * len(photos),
         'gflops_one_by_one': sum(costs.gflops) * len(photos),

@@ -19,7 +19,7 @@ from mmseg.models.backbones import MAE
 from torch import Tensor, nn
 
 from mmsnnet.cli import command
-from mmsnnet.models import Anchor, StitchedViT, measure_costs
+from mmsnnet.models import Anchor, StitchedViT, route_costs
 from mmsnnet.models.anchors import Grid
 
 BOUND = Bound('>=', 1.5)
@@ -97,7 +97,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     backbone, images = pair.build(args.device).eval(), pair.images(args.device)
     baseline = stitch_maes(backbone, pair.image_size).to(args.device).eval()
     shape = (pair.image_size, pair.image_size)
-    costs, baseline_costs = measure_costs(backbone, shape), measure_costs(baseline, shape)
+    costs, baseline_costs = route_costs(backbone, shape), route_costs(baseline, shape)
     contestants = {"MMSegmentation's MAE": partial(baseline, images), 'StitchedViT': partial(backbone, images)}
     comparisons = []
     routes = example_routes(backbone.space)

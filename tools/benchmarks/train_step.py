@@ -20,7 +20,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
 from mmsnnet.cli import command
-from mmsnnet.models import Anchor, StitchedViT, measure_costs
+from mmsnnet.models import Anchor, StitchedViT, route_costs
 from mmsnnet.stitching import Route, Run, Switch
 
 BOUND = Bound('<=', 1.05)
@@ -121,7 +121,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     pair: Pair = args.pair
     supernet = make_supernet(args)
     backbone: StitchedViT = supernet.backbone
-    costs = measure_costs(backbone, (pair.image_size, pair.image_size))
+    costs = route_costs(backbone, (pair.image_size, pair.image_size))
     routes = example_routes(backbone.space)
     return [compare_route(supernet, routes[kind], args, gflops=costs[routes[kind].id].gflops) for kind in KINDS]
 

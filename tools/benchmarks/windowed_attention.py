@@ -17,7 +17,7 @@ from timm.models.vision_transformer_sam import Attention, get_rel_pos
 from torch import Tensor, nn
 
 from mmsnnet.cli import command
-from mmsnnet.models import StitchedViT, measure_costs
+from mmsnnet.models import StitchedViT, route_costs
 from mmsnnet.models.fused_attention import FusedAttention
 
 
@@ -86,7 +86,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     bound = Bound('>=', 1.3 if args.device.type == 'cuda' else 1.0)
     images = args.pair.images(args.device)
     backbone = build(args.pair, args.device)
-    costs = measure_costs(backbone, (image_size, image_size))
+    costs = route_costs(backbone, (image_size, image_size))
     comparisons = []
     for route in (backbone.space[0], backbone.space[1]):
         backbone.set_route(route)

@@ -16,7 +16,7 @@ from mmsnnet.evaluation.profiling.cuda_graph import captured
 from mmsnnet.evaluation.profiling.peak_memory import peak_memory
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.compilation import compile_parts
-from mmsnnet.models.costs import shapes_of
+from mmsnnet.models.flop_counter import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
 from mmsnnet.settings import check_int, check_word
 from mmsnnet.stitching import Route, Run, Switch, make_plan
@@ -25,7 +25,7 @@ from mmsnnet.stitching.plan import Step, single_steps
 # cuDNN chooses algorithms, allocators find memory, compiled blocks settle.
 WARMUP_PASSES = 3
 
-Part = Hashable
+Kind = Hashable
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ class LatencyBench:
         marks.set()
         return marks.milliseconds()[0] / self.setting.batch_size
 
-    def _time_parts(self) -> dict[Part, float]:
+    def _time_parts(self) -> dict[Kind, float]:
         """Median milliseconds per image of each kind of part of the covering routes' passes."""
-        samples: dict[Part, list[float]] = {}
+        samples: dict[Kind, list[float]] = {}
         for turn in range(WARMUP_PASSES + self.setting.repetitions):
             for route in self._covering_routes():
                 for part, milliseconds in self._time_route_by_parts(route):
@@ -180,7 +180,7 @@ class LatencyBench:
                         samples.setdefault(part, []).append(milliseconds / self.setting.batch_size)
         return {part: median(values) for part, values in samples.items()}
 
-    def _time_route_by_parts(self, route: Route) -> list[tuple[Part, float]]:
+    def _time_route_by_parts(self, route: Route) -> list[tuple[Kind, float]]:
         """(part, milliseconds) of one pass."""
         marks, backbone = _Marks(self.device), self.backbone
         with self._precision():
@@ -195,14 +195,14 @@ class LatencyBench:
             marks.set()
         return list(zip(self._parts(route), marks.milliseconds(), strict=True))
 
-    def _parts(self, route: Route) -> list[Part]:
+    def _parts(self, route: Route) -> list[Kind]:
         """Kinds of the parts of a route: embedding, its steps one block at a time, heads."""
         return [('embed', route.spans[0].anchor), *(self._kind(step) for step in self._steps(route)), 'rest']
 
     def _steps(self, route: Route) -> list[Step]:
         return list(single_steps(make_plan(self.backbone.space, route, self.backbone.out_indices)))
 
-    def _kind(self, step: Step) -> Part:
+    def _kind(self, step: Step) -> Kind:
         """What steps of equal time have in common."""
         if isinstance(step, Run):
             return step.anchor, shapes_of(self.backbone.anchors[step.anchor].blocks[step.start])

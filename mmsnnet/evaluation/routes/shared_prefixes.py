@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.routes.tree_walk import Front, walk, walk_together
+from mmsnnet.evaluation.routes.tree_walk import Frontier, walk, walk_together
 from mmsnnet.models import StitchedViT
-from mmsnnet.models.stitched_vit import State
+from mmsnnet.models.backbone import State
 from mmsnnet.stitching import Route
 from mmsnnet.stitching.prefix_tree import Node, PrefixTree
 
@@ -148,18 +148,18 @@ class SharedPrefixes:
     def _run(self, call: '_Call', group: Sequence[Route]) -> None:
         """Compute the features of some routes from what is kept, and keep what others will start from."""
         turn = max(self._turn[route] for route in group)
-        front: Front = {}
+        frontier: Frontier = {}
         for route in group:
             path = self._tree.path(route)
             known = max((index for index, node in enumerate(path) if node in call.states), default=-1)
             node = path[known + 1]
-            if node not in front:
-                front[node] = call.states[path[known]] if known >= 0 else self._start(call, node)
+            if node not in frontier:
+                frontier[node] = call.states[path[known]] if known >= 0 else self._start(call, node)
         for node in [node for node in call.states if self._last_use[node] <= turn]:
             del call.states[node]
         wanted = {node for route in group for node in self._tree.path(route)}
-        steps = walk(self.backbone, front, wanted) if len(group) == 1 else walk_together(self.backbone, front, wanted)
-        for node, state in steps:
+        visit = walk if len(group) == 1 else walk_together
+        for node, state in visit(self.backbone, frontier, wanted):
             if not node.children:
                 call.ready[node] = state.levels
             elif self._last_use[node] > turn:

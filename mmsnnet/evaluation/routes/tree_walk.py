@@ -6,30 +6,30 @@ from dataclasses import dataclass
 import torch
 
 from mmsnnet.models import StitchedViT
-from mmsnnet.models.stitched_vit import State
+from mmsnnet.models.backbone import State
 from mmsnnet.stitching import Run
 from mmsnnet.stitching.plan import Step
 from mmsnnet.stitching.prefix_tree import Node
 
-Front = dict[Node, State]
+Frontier = dict[Node, State]
 
 
-def walk(backbone: StitchedViT, front: Front, wanted: Collection[Node]) -> Iterator[tuple[Node, State]]:
+def walk(backbone: StitchedViT, frontier: Frontier, wanted: Collection[Node]) -> Iterator[tuple[Node, State]]:
     """Yield every wanted node with its state, depth first.
 
     Args:
-        front: nodes to begin with, and the states from which their steps lead to them.
+        frontier: nodes to begin with, and the states from which their steps lead to them.
         wanted: these nodes, and those below them to go on to.
     """
-    for node, before in front.items():
+    for node, before in frontier.items():
         state = backbone.advance(before, node.steps)
         yield node, state
         yield from walk(backbone, {child: state for child in node.children if child in wanted}, wanted)
 
 
-def walk_together(backbone: StitchedViT, front: Front, wanted: Collection[Node]) -> Iterator[tuple[Node, State]]:
+def walk_together(backbone: StitchedViT, frontier: Frontier, wanted: Collection[Node]) -> Iterator[tuple[Node, State]]:
     """Like ``walk``, in the order of the blocks: tokens that enter the same ones go through them as one batch."""
-    tasks = [_Task(node, list(node.steps), state) for node, state in front.items()]
+    tasks = [_Task(node, list(node.steps), state) for node, state in frontier.items()]
     while tasks:
         # The task that is least far goes first, so that no other arrives at its next block too late to join it.
         next_step = min(tasks, key=lambda task: task.position(backbone)).next_step(backbone)

@@ -12,7 +12,7 @@ from mmsnnet.evaluation import format_record, format_table, write_full_report
 from mmsnnet.evaluation.reports.html_report import write_html
 from mmsnnet.stitching import Record, StitchSpace, read_records
 
-SPACE = StitchSpace.two_way((3, 6))
+SPACE = StitchSpace((3, 6))
 ODD_CLASS = 'a <b>bold</b> class'
 MIOU = [30, 50, 45, 20, 40, 49, 31, 48]
 

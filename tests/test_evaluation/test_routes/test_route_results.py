@@ -7,7 +7,7 @@ import torch
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.stitching import StitchSpace
 
-ROUTES = list(StitchSpace.two_way((2, 4)))
+ROUTES = list(StitchSpace((2, 4)))
 RUN = {'checkpoint': 'a.pth', 'images': 3, 'config': {'mean': (1, 2)}}
 
 

@@ -9,15 +9,14 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
-from mmsnnet.errors import UserError
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.head_outputs import countable_outputs
-from mmsnnet.models.stitched_vit import StitchedViT
+from mmsnnet.models.stitched_vit import StitchedViT, find_backbone
 from mmsnnet.stitching import Cost, CostTable, all_layers
 from mmsnnet.stitching.cost import Part, plan_parts
 
 
-def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
+def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
     """Cost of every route of the ``StitchedViT`` in ``model``, for one image of ``input_shape`` (height, width).
 
     Runs the model's parts on its device, identical blocks once, so that a table of 134 routes costs less than one pass
@@ -39,7 +38,7 @@ def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
         else:
             used_levels = _used_levels(model, backbone, images)
             own = set(plan_parts(backbone.plan, used_levels)) - {'rest'}
-            whole = measure_cost(model, input_shape)
+            whole = model_cost(model, input_shape)
             parts['rest'] = Cost(
                 whole.flops - sum(parts[part].flops for part in own), whole.params - _num_params(backbone)
             )
@@ -49,7 +48,7 @@ def measure_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
     return CostTable(backbone.space, backbone.out_indices, parts, used_levels)
 
 
-def measure_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
+def model_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
     """Cost of any MMEngine model that takes ``mode='tensor'``, for one image, without its auxiliary heads."""
     images = torch.zeros(1, 3, *input_shape, device=next(model.parameters()).device)
     was_training = model.training
@@ -72,18 +71,6 @@ def count_flops(function: Callable[..., Any], owner: nn.Module, *inputs: Any) ->
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
     with torch.no_grad(), uncompiled(owner):
         return int(analysis.total())
-
-
-def find_backbone(model: nn.Module) -> StitchedViT:
-    """The one ``StitchedViT`` inside a model, however wrapped.
-
-    Raises:
-        ValueError: none, or more than one.
-    """
-    found = [module for module in model.modules() if isinstance(module, StitchedViT)]
-    if len(found) != 1:
-        raise UserError(f'{type(model).__name__} holds {len(found)} StitchedViT backbones, expected exactly one')
-    return found[0]
 
 
 def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from toys import randomise, toy_anchor, toy_anchors, toy_backbone, toy_images
 
-from mmsnnet.models import AnchorViT, StitchedViT, find_backbone, measure_cost, measure_costs
+from mmsnnet.models import AnchorViT, StitchedViT, find_backbone, model_cost, route_costs
 
 OUT_INDICES = (0, 1, 2, 3)
 SHAPES = [(32, 48), (50, 70)]
@@ -76,7 +76,7 @@ def count(model: nn.Module, shape: tuple[int, int]) -> tuple[int, int]:
 
 def assert_costs_are_counted(model: nn.Module, shape: tuple[int, int]) -> None:
     backbone = find_backbone(model)
-    costs = measure_costs(model, shape)
+    costs = route_costs(model, shape)
     assert len(costs) == len(backbone.space)
     for route, cost in zip(backbone.space, costs, strict=True):
         backbone.set_route(route)
@@ -116,10 +116,10 @@ def test_segmentor(family, shape):
 
 def test_taps_for_auxiliary_heads_cost_nothing():
     with_heads, without = make_segmentor(), make_segmentor(aux_levels=())
-    assert list(measure_costs(with_heads, (32, 48))) == list(measure_costs(without, (32, 48)))
+    assert list(route_costs(with_heads, (32, 48))) == list(route_costs(without, (32, 48)))
     small = find_backbone(with_heads).space.find('s[0:2]').id
-    alone = measure_costs(toy_backbone(out_indices=OUT_INDICES), (32, 48))[small]
-    assert measure_costs(with_heads, (32, 48))[small].params < alone.params + sum(
+    alone = route_costs(toy_backbone(out_indices=OUT_INDICES), (32, 48))[small]
+    assert route_costs(with_heads, (32, 48))[small].params < alone.params + sum(
         parameter.numel() for parameter in with_heads.decode_head.parameters()
     )
 
@@ -134,7 +134,7 @@ def test_backbone_whose_last_block_is_not_tapped():
 
 def test_cost_grows_with_the_image():
     backbone = toy_backbone()
-    small, large = measure_costs(backbone, (32, 48)), measure_costs(backbone, (64, 96))
+    small, large = route_costs(backbone, (32, 48)), route_costs(backbone, (64, 96))
     assert all(first.flops * 3 < second.flops for first, second in zip(small, large, strict=True))
     assert [cost.params for cost in small] == [cost.params for cost in large]
 
@@ -146,7 +146,7 @@ def test_measuring_changes_nothing(training):
     modes = [module.training for module in model.modules()]
     backbone = find_backbone(model)
     backbone.set_route(2)
-    measure_costs(model, (32, 48))
+    route_costs(model, (32, 48))
     assert backbone.route.id == 2
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
@@ -156,7 +156,7 @@ def test_measuring_changes_nothing(training):
 def test_measuring_draws_no_random_numbers():
     backbone = toy_backbone(timm_kwargs={'drop_path_rate': 0.5}).train()
     state = torch.get_rng_state()
-    measure_costs(backbone, (32, 48))
+    route_costs(backbone, (32, 48))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -164,7 +164,7 @@ def test_route_is_restored_after_a_failure():
     backbone = toy_backbone().train()
     backbone.set_route(2)
     with pytest.raises(ValueError, match='smaller than a patch'):
-        measure_costs(backbone, (8, 8))
+        route_costs(backbone, (8, 8))
     assert backbone.route.id == 2
     assert backbone.training
 
@@ -174,7 +174,7 @@ def test_a_segmentor_over_an_anchor_alone_costs_what_its_anchor_route_does():
     alone = copy.deepcopy(stitched)
     alone.backbone = AnchorViT(toy_anchor(depth=4, width=32), OUT_INDICES)
     large = find_backbone(stitched).space.find('l[0:4]').id
-    assert measure_cost(alone, (32, 48)) == measure_costs(stitched, (32, 48))[large]
+    assert model_cost(alone, (32, 48)) == route_costs(stitched, (32, 48))[large]
 
 
 def test_find_backbone_looks_inside_wrappers():

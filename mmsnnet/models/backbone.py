@@ -1,0 +1,144 @@
+"""What backbones over anchors share: anchors, a stitch space, and running the plan of a route."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmsnnet.errors import UserError
+from mmsnnet.models.anchors import Grid, check_compatible, create_anchor
+from mmsnnet.models.weights import init_anchor
+from mmsnnet.settings import check_int, check_list
+from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch
+
+
+class State(NamedTuple):
+    """How far a pass has come: tokens (B, N, C), their grid (h, w), and the output levels that have left.
+
+    Tokens of windowed anchors are maps (B, h, w, C).
+    """
+
+    tokens: Tensor
+    grid: Grid
+    levels: tuple[Tensor | None, ...]
+
+
+class PlainViTBackbone(BaseModule):
+    """A backbone over anchors: creates, loads and freezes them, and runs the plan of one route.
+
+    Stitching layers, where there are any, lie in ``up`` and ``down`` by pair of anchors and boundary.
+
+    Attributes:
+        space: the routes between the anchors; of a single anchor, the one route.
+        out_indices: blocks of the largest anchor after which an output level leaves, none negative.
+        route: the one that ``forward`` runs.
+        plan: the steps of ``route``.
+    """
+
+    route: Route
+    plan: Plan
+
+    def __init__(
+        self,
+        anchors: Sequence[dict],
+        out_indices: Sequence[int],
+        two_way: bool = True,
+        with_cp: bool = False,
+        norm_eval: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        for anchor in anchors:
+            if not isinstance(anchor, Mapping) or 'model' not in anchor:
+                raise UserError(f"an anchor must be a dict with the name of a timm model as 'model', got {anchor!r}")
+        self.norm_eval = norm_eval
+        self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
+        self.timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
+        self.anchors = nn.ModuleList(create_anchor(with_cp=with_cp, **timm_args) for timm_args in self.timm_args)
+        check_compatible(list(self.anchors))
+        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
+        self.out_indices = _check_out_indices(out_indices, self.anchors[-1].depth)
+        pairs = range(len(anchors) - 1)
+        self.up = nn.ModuleList(nn.ModuleDict() for _ in pairs)
+        self.down = nn.ModuleList(nn.ModuleDict() for _ in pairs)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of every output level: the width of the largest anchor."""
+        return self.anchors[-1].embed_dim
+
+    def init_weights(self) -> None:
+        """Load what the ``init_cfg`` of anchors and backbone name. timm's own initialisation is left as it is."""
+        for anchor, timm_args, init_cfg in zip(self.anchors, self.timm_args, self._init_cfgs, strict=True):
+            if init_cfg:
+                init_anchor(anchor, timm_args, init_cfg)
+        super().init_weights()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up, C = ``out_channels``.
+
+        Raises:
+            ValueError: an image smaller than a patch.
+        """
+        return self.advance(self.start(images, self.route.spans[0].anchor), self.plan).levels
+
+    def start(self, images: Tensor, anchor: int) -> State:
+        """Embed images (B, 3, H, W) by an anchor."""
+        return State(*self.anchors[anchor].embed(images), (None,) * len(self.out_indices))
+
+    def advance(self, state: State, steps: Plan) -> State:
+        """Where some steps of a plan lead; the state given stays as it is."""
+        tokens, grid, levels = state.tokens, state.grid, list(state.levels)
+        for step in steps:
+            if isinstance(step, Run):
+                tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid)
+            elif isinstance(step, Switch):
+                tokens = self.layer(step.layer)(tokens)
+            else:
+                tapped = tokens
+                for layer in step.layers:
+                    tapped = self.layer(layer)(tapped)
+                # Anchors that can be stitched lay their tokens out alike.
+                feature_map = self.anchors[0].to_map(tapped, grid)
+                for level in step.levels:
+                    levels[level] = feature_map
+        return State(tokens, grid, tuple(levels))
+
+    def layer(self, layer: Layer) -> nn.Module:
+        """The stitching layer of a plan's step."""
+        return getattr(self, layer.direction)[layer.pair][str(layer.k)]
+
+    def train(self, mode: bool = True) -> 'PlainViTBackbone':
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _add_layers(self, layers: Iterable[Layer], make: Callable[[int, int], nn.Module]) -> None:
+        """Add stitching layers, each made from its input and output width."""
+        widths = [anchor.embed_dim for anchor in self.anchors]
+        for direction, pair, k in layers:
+            small, large = widths[pair : pair + 2]
+            module = make(small, large) if direction == 'up' else make(large, small)
+            getattr(self, direction)[pair][str(k)] = module
+
+
+def _check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Out indices with negative ones counted from the end.
+
+    Raises:
+        UserError: none given, one beyond the depth, or an order that does not rise.
+    """
+    indices = check_list('out_indices', out_indices, f'[{depth - 1}]')
+    blocks = f'blocks of the largest anchor, 0 to {depth - 1}'
+    if not indices:
+        raise UserError(f'out_indices is empty: give one or more {blocks}')
+    blocks_of = [check_int('an out index', index, -depth, depth - 1, blocks) % depth for index in indices]
+    if any(first >= second for first, second in pairwise(blocks_of)):
+        raise UserError(f'out_indices must rise, as the levels do that leave the backbone, got {out_indices}')
+    return tuple(blocks_of)
