@@ -1,4 +1,4 @@
-"""Taking a stitch away: a slim checkpoint and config, an ONNX file, an exported program."""
+"""Taking a route away as a model of its own: a slim checkpoint and config, an ONNX file, an exported program."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Evaluate every stitch of a trained model in one pass over the data, time them, and report which to deploy.
+"""Evaluate every route of a trained model in one pass over the data, time them, and report which to deploy.
 
 $ python tools/benchmark.py CONFIG CHECKPOINT --out benchmark
 $ python tools/benchmark.py CONFIG CHECKPOINT --out benchmark --latency
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     evaluation = parser.add_argument_group('evaluation (default: as the config says)')
     evaluation.add_argument('--memory-budget', type=float, metavar='MIB', help='for tokens that routes share (2048)')
     evaluation.add_argument(
-        '--route-batch', type=int, metavar='N', help='stitches that run as one batch, to fill a GPU (1)'
+        '--route-batch', type=int, metavar='N', help='routes that run as one batch, to fill a GPU (1)'
     )
     evaluation.add_argument(
         '--skip-unreadable', action='store_true', help='go on without images that cannot be loaded, naming them'
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='measure',
         choices=['measure', 'estimate'],
-        help='time every stitch on this device, or estimate from the times of blocks, in seconds instead of minutes',
+        help='time every route on this device, or estimate from the times of blocks, in seconds instead of minutes',
     )
     latency.add_argument('--batch-size', type=int, help='images a pass (1)')
     latency.add_argument(
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     latency.add_argument(
         '--cuda-graph', action='store_true', help='time each pass as one CUDA graph, for small batches'
     )
-    latency.add_argument('--repetitions', type=int, help='timed passes of each stitch (5)')
+    latency.add_argument('--repetitions', type=int, help='timed passes of each route (5)')
     args = parser.parse_args()
     args.work_dir = args.work_dir or str(args.out / 'log')
     return args

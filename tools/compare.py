@@ -3,8 +3,8 @@
 $ python tools/compare.py baseline/stitches.json mine/stitches.json
 
 The hypervolume is the mean, over all budgets that both could spend, of the best metric that a budget buys: in the
-metric's unit, higher is better. A stitch is dominated if another of its own benchmark costs no more and scores at least
-as much; "beaten" counts those of one that a stitch of the other beats.
+metric's unit, higher is better. A route is dominated if another of its own benchmark costs no more and scores at least
+as much; "beaten" counts those of one that a route of the other beats.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     # From the first budget that buys something in both.
     low, high = max(getattr(front[0], args.cost) for front in fronts), max(costs)
     print(f'{metric} over {args.cost} from {low:.4g} to {high:.4g}')
-    print(f'{"stitches":>9s} {"on front":>9s} {"dominated":>10s} {"beaten":>7s} {"hypervolume":>12s}')
+    print(f'{"routes":>9s} {"on front":>9s} {"dominated":>10s} {"beaten":>7s} {"hypervolume":>12s}')
     for path, records, front, other in zip(args.records, benchmarks, fronts, fronts[::-1], strict=True):
         volume = hypervolume(*columns(records, args.cost, metric), max_cost=high, min_cost=low)
         beaten = sum(beats(other, record, args.cost, metric) for record in records)

@@ -1,10 +1,10 @@
-"""Take one stitch of a trained model away, as a model of its own.
+"""Take one route of a trained model away, as a model of its own.
 
 $ python tools/export.py CONFIG CHECKPOINT --route 's[0:3]-l[6:12]' --out stitch
 $ python tools/export.py CONFIG CHECKPOINT --budget latency_ms=20 --records benchmark/stitches.json --out stitch --onnx
 
-Writes DIR/slim.pth with only what this stitch needs, and DIR/slim.py, the config that loads it in plain MMSegmentation
-or MMDetection with mmsnnet installed. Every file is loaded again, and compared with the stitch in the supernet.
+Writes DIR/slim.pth with only what this route needs, and DIR/slim.py, the config that loads it in plain MMSegmentation
+or MMDetection with mmsnnet installed. Every file is loaded again, and compared with the route in the supernet.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file of the stitched model')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for everything this writes')
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('--route', help='name or id of the stitch')
+    which.add_argument('--route', help='name or id of the route')
     which.add_argument(
         '--budget',
         nargs='+',
         metavar='COST=MOST',
-        help='the best stitch of --records within gflops, latency_ms, memory_mb or params_m, e.g. latency_ms=20',
+        help='the best route of --records within gflops, latency_ms, memory_mb or params_m, e.g. latency_ms=20',
     )
     parser.add_argument('--records', metavar='FILE', help='stitches.json of tools/benchmark.py, to choose by --budget')
     parser.add_argument('--metric', help='what to rank by (default: mIoU or box AP)')
@@ -158,7 +158,7 @@ def main() -> None:
     keys = ('file', 'params_m', 'size_mib', 'latency_ms', 'max_abs_difference')
     result = {**meta, 'input_shape': list(images.shape), 'files': [dict(zip(keys, row, strict=True)) for row in rows]}
     write_json(args.out / 'export.json', result)
-    print(f'stitch {route.id} {route.name} at {tuple(images.shape)}, raw outputs compared with the supernet')
+    print(f'route {route.id} {route.name} at {tuple(images.shape)}, raw outputs compared with the supernet')
     print(f'{"":26s} {"M params":>9s} {"MiB":>9s} {"ms":>9s} {"max |diff|":>11s}')
     for name, params, size, latency, diff in rows:
         print(f'{name:26s} {params:9.3f} {size:9.2f} {latency:9.2f} {diff:11.2g}')

@@ -1,4 +1,4 @@
-"""Print what every stitch of a config's model costs: GFLOPs by fvcore's convention, and parameters.
+"""Print what every route of a config's model costs: GFLOPs by fvcore's convention, and parameters.
 
 $ python tools/flops.py CONFIG --shape 512 512 --json flops.json
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def cost_records(model: nn.Module, shape: tuple[int, int], name: str) -> list[Record]:
-    """A record of each stitch, or one of a model that is not stitched."""
+    """A record of each route, or one of a model that is not stitched."""
     if any(isinstance(module, StitchedViT) for module in model.modules()):
         costs = route_costs(model, shape)
         return [Record.of(route, costs[route.id]) for route in find_backbone(model).space]

@@ -1,4 +1,4 @@
-"""Print how much memory training a config takes: for its cheapest, its median and its most expensive stitch.
+"""Print how much memory training a config takes: for its cheapest, its median and its most expensive route.
 
 $ python tools/memory.py configs/coco/stitched-deit3-s-l_mask-rcnn_8xb8-amp-lsj-100e_coco-1024x1024.py
 $ python tools/memory.py CONFIG --batch-size 4 --dtype bfloat16 --with-cp
@@ -57,7 +57,7 @@ def describe(setting: TrainingSetting) -> str:
 
 
 def format_memory(predicted: dict[str, TrainingMemory]) -> str:
-    """A line of GiB for each stitch."""
+    """A line of GiB for each route."""
     width = max(map(len, predicted))
     lines = [' ' * width + ''.join(f'{name:>{len(name) + 3}}' for name in COLUMNS)]
     for name, memory in predicted.items():

@@ -1,4 +1,4 @@
-"""Train two small ViTs, stitch them, train the one stitched model, and evaluate every stitch.
+"""Train two small ViTs, stitch them, train the one stitched model, and evaluate every route.
 
 $ bash tools/quickstart.sh
 $ bash tools/quickstart.sh --data camvid --data-root data/camvid

@@ -1,9 +1,9 @@
-"""Segment a sequence of images at a frame rate, switching stitches when the device gets slower or faster.
+"""Segment a sequence of images at a frame rate, switching routes when the device gets slower or faster.
 
 $ python tools/stream.py CONFIG CHECKPOINT --records benchmark/stitches.json --images FOLDER --target-ms 40
 $ python tools/stream.py ... --disturb 50-100 --plot stream.png
 
-The records, from tools/benchmark.py --latency on this device, tell how fast each stitch is; a BudgetController moves
+The records, from tools/benchmark.py --latency on this device, tell how fast each route is; a BudgetController moves
 along their front. --disturb lets other processes compete for the processor from one frame to another.
 """
 
@@ -32,11 +32,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--records', required=True, metavar='FILE', help='stitches.json with latencies')
     parser.add_argument('--images', required=True, type=Path, metavar='DIR', help='frames, in the order of their names')
     parser.add_argument('--target-ms', type=float, required=True, help='the most a frame should take')
-    parser.add_argument('--patience', type=int, default=10, help='frames before moving to a dearer stitch (10)')
+    parser.add_argument('--patience', type=int, default=10, help='frames before moving to a dearer route (10)')
     parser.add_argument('--repeat', type=int, default=1, help='go through the images so many times (1)')
     parser.add_argument('--disturb', metavar='FROM-TO', help='frames during which other processes compete')
     parser.add_argument('--device', default='cpu', help='cpu or cuda:0 (cpu)')
-    parser.add_argument('--plot', metavar='FILE', help='draw times and stitches of all frames')
+    parser.add_argument('--plot', metavar='FILE', help='draw times and routes of all frames')
     return parser.parse_args()
 
 
@@ -95,7 +95,7 @@ class Disturbance:
 
 
 def plot(history: Sequence[tuple[Record, float]], target_ms: float, disturbed: range, path: str) -> None:
-    """Times and GFLOPs of the stitches over frames."""
+    """Times and GFLOPs of the routes over frames."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -107,7 +107,7 @@ def plot(history: Sequence[tuple[Record, float]], target_ms: float, disturbed: r
     times.set(ylabel='ms a frame', ylim=(0, None))
     times.legend()
     costs.step(range(len(history)), [record.gflops for record, _ in history], where='mid', color='#009E73')
-    costs.set(xlabel='frame', ylabel='GFLOPs of the stitch', ylim=(0, None))
+    costs.set(xlabel='frame', ylabel='GFLOPs of the route', ylim=(0, None))
     if disturbed:
         for axes in (times, costs):
             axes.axvspan(disturbed.start, min(disturbed.stop, len(history)), color='#999999', alpha=0.25)
@@ -148,7 +148,7 @@ def main() -> None:
     model = init_model(cfg, check_file(args.checkpoint, 'checkpoint'), device=args.device)
     backbone = find_backbone(model)
     overhead_ms = measure_overhead(model, records, images)
-    print(f'beside the stitch, a frame takes {overhead_ms:.1f} ms')
+    print(f'beside the route, a frame takes {overhead_ms:.1f} ms')
     controller = BudgetController(records, args.target_ms, patience=args.patience, overhead_ms=overhead_ms)
     history: list[tuple[Record, float]] = []
     with disturbance() as load:

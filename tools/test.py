@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: every stitch of a stitched model, or those that --routes names.
+"""Evaluate a checkpoint: every route of a stitched model, or those that --routes names.
 
 $ python tools/test.py CONFIG CHECKPOINT --routes anchors
 $ python tools/test.py CONFIG CHECKPOINT --routes 's[0:3]-l[6:12]' 17 42
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
     add_evaluation_options(parser)
     add_progress_option(parser)
-    whose = "the largest anchor's or else the dearest stitch's"
+    whose = "the largest anchor's or else the dearest route's"
     parser.add_argument('--out', help=f'folder to save predictions to, {whose}')
     parser.add_argument('--show-dir', help=f'folder to save painted images to, {whose}')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def test_whole_model(runner: Runner, dtype: str | None) -> Record:
-    """Test a model that is not stitched; its record, to compare stitches with."""
+    """Test a model that is not stitched; its record, to compare routes with."""
     dtype = choose_dtype(dtype, runner.test_loop.fp16)
     model, shape = unwrapped_model(runner), find_input_shape(runner)
     step, device = runner.model.test_step, next(model.parameters()).device

@@ -9,7 +9,7 @@ DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.
 
 
 def mixed_precision(dtype: str, device: torch.device) -> torch.autocast:
-    """A context in which a model runs in one of ``DTYPES``: as it is in float32, otherwise in mixed precision."""
+    """A context in which a model runs in one of ``DTYPES``; all but float32 are mixed precision."""
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != 'float32')
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mmsnnet.files import hash_file
 
 PACKAGES = ('mmsnnet', 'torch', 'timm', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegmentation', 'mmdet')
-# What of a config decides the result of a test, and what in there does not.
+# Parts of a config that affect the result of a test, and keys in them that do not.
 TESTED = ('model', 'test_dataloader', 'test_evaluator')
 UNTESTED = {
     'test_dataloader': ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'),
@@ -28,12 +28,12 @@ UNTESTED = {
 
 
 def describe_run(runner: Runner, input_shape: Sequence[int], dtype: str, **settings: Any) -> dict[str, Any]:
-    """What a runner tests, as JSON can tell it: the same again for the same test on the same machine.
+    """Describe a runner's test in types that JSON has. Equal tests on one machine have equal descriptions.
 
     Args:
         input_shape: (height, width) at which costs are measured.
         dtype: the precision it runs in.
-        **settings: of the evaluation, that decide its result.
+        **settings: other settings of the evaluation that affect its result.
     """
     cfg, checkpoint = runner.cfg, runner._load_from
     dataset = runner.test_dataloader.dataset
@@ -57,7 +57,7 @@ def describe_run(runner: Runner, input_shape: Sequence[int], dtype: str, **setti
 
 
 def tested_settings(runner: Runner) -> dict[str, Any]:
-    """The settings of a runner's config that decide the result of its test, as JSON can tell them."""
+    """The settings of a runner's config that affect the result of its test, in types that JSON has."""
     settings = json.loads(json.dumps({key: runner.cfg.get(key) for key in TESTED}, default=_as_text))
     for part, names in UNTESTED.items():
         # There may be several evaluators.
@@ -68,33 +68,33 @@ def tested_settings(runner: Runner) -> dict[str, Any]:
 
 
 def _samples(dataset: Dataset) -> Iterator[Any]:
-    """What a data set says of each sample, and sizes and times of the files it names."""
+    """For each sample, what the data set says of it, and sizes and modification times of its files."""
     for index in range(len(dataset)) if hasattr(dataset, 'get_data_info') else ():
         info = dataset.get_data_info(index)
-        # Other than Path.is_file, this takes texts that are too long for a path.
+        # Unlike Path.is_file, this accepts strings that are too long for a path.
         files = [value for value in info.values() if isinstance(value, str) and os.path.isfile(value)]
         yield info, [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
 
 
 def _hash(value: Any) -> str:
-    """SHA-256 of what JSON can tell of a value."""
+    """SHA-256 of a value in JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=_as_text).encode()).hexdigest()
 
 
 def _as_text(value: Any) -> str:
-    """A value that JSON does not know, without the address in memory that Python shows of many."""
+    """Text for a value that JSON does not have, without the memory address that Python often shows."""
     return getattr(value, '__qualname__', None) or re.sub(' at 0x[0-9a-f]+', '', str(value))
 
 
 def describe_device(device: torch.device) -> str:
-    """A GPU's name, or the kind of processor and how many threads PyTorch uses."""
+    """A GPU's name, or the CPU's name and the number of threads that PyTorch uses."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     return f'{device.type} {processor()}, {torch.get_num_threads()} threads'
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The CPU's name."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
@@ -109,7 +109,7 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    # The package index knows it without the build: 2.11.0+cu130.
+    # The package's metadata lacks the build, as in 2.11.0+cu130.
     found['torch'] = str(torch.__version__)
     return found
 

@@ -1,4 +1,4 @@
-"""Whether what an interrupted run has left is of the same run, and if not, what differs."""
+"""Whether a run may resume what an interrupted one has left, and if not, what differs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ _TOLD = 3
 
 
 def as_json(value: Any) -> Any:
-    """What reading a value from JSON gives, which knows no tuples."""
+    """The value as it is read back from JSON, which has no tuples."""
     return json.loads(json.dumps(value))
 
 
@@ -24,7 +24,7 @@ def differences(before: Any, now: Any, name: str = '') -> Iterator[str]:
 
 
 def tell_differences(found: Sequence[str]) -> str:
-    """The first differences, and how many more there are. What a person has set comes before hashes of it."""
+    """The first differences, and the number of others. Settings come before hashes."""
     ordered = sorted(found, key=lambda difference: '_sha256' in difference)
     more = f'; and {len(found) - _TOLD} more differences' if len(found) > _TOLD else ''
     return '; '.join(ordered[:_TOLD]) + more

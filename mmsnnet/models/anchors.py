@@ -63,7 +63,7 @@ class Anchor(nn.Module):
 
     @property
     def position_module(self) -> nn.Module | None:
-        """What gives all blocks their positions, beside the embedding."""
+        """The module that gives positions to all blocks, if there is one beside the embedding."""
         return None
 
     def strip(self, blocks: Collection[int], embeds: bool) -> None:
@@ -201,7 +201,7 @@ class WindowedAnchor(Anchor):
         super().__init__(vit, with_cp)
         for block in self.blocks:
             if type(block.attn) is Attention:
-                # The same layers under another way of computing.
+                # The same layers, computed in another way.
                 block.attn.__class__ = FusedAttention
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:

@@ -17,8 +17,8 @@ def blank_batch(
 
     Args:
         input_shape: (height, width).
-        boxes_per_side: objects of class 0 that a detector finds lie in a grid of so many rows and columns. 100 are as
-            many as in COCO's most crowded images; of fewer, a detector may sample fewer regions.
+        boxes_per_side: a detector's objects, all of class 0, lie in a grid with this many rows and columns. 100 objects
+            are as many as in COCO's most crowded images. From fewer objects, a detector may sample fewer regions.
     """
     images = torch.zeros(batch_size, 3, *input_shape, device=device)
     boxes = _boxes(input_shape, boxes_per_side, device)

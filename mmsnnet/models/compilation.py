@@ -1,6 +1,6 @@
 """Compile a backbone part by part: all routes are made of the same few kinds of compiled parts.
 
-A whole route compiled would be another graph for each of them.
+Compiling whole routes would give another graph for each route.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _MODES_WITH_CUDA_GRAPHS = ('reduce-overhead', 'max-autotune')
 
 
 def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True) -> None:
-    """Compile every block and stitching layer in place, each when it first runs.
+    """Compile every block and stitching layer in place. Each compiles when it first runs.
 
     Args:
         backbone: with ``anchors`` and, if it has stitching layers, ``up`` and ``down``.
@@ -39,8 +39,8 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
 def _check_no_cuda_graphs(arguments: Mapping[str, Any]) -> None:
     """Raise a ``ValueError`` where parts would run as CUDA graphs.
 
-    A graph writes its result where it wrote the last one, but routes and output levels need earlier results. It is also
-    recorded anew for each sequence of blocks, hence for each route.
+    A CUDA graph overwrites its last result, but routes and output levels need earlier results. Each sequence of blocks,
+    and so each route, would also record its own graph.
     """
     mode, options = arguments.get('mode'), arguments.get('options') or {}
     if mode in _MODES_WITH_CUDA_GRAPHS or arguments.get('backend') == 'cudagraphs' or options.get('triton.cudagraphs'):

@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class ConstantCache:
-    """Keeps the tensors that were asked for last.
+    """Keeps the most recently used tensors.
 
-    Made anew in each block, a constant costs several operations. If it is made on the CPU, each copy to the device also
-    waits for all that the device has to do.
+    Making a constant in every block costs several operations. If it is made on the CPU, each copy to the device also
+    waits until the device has finished its work.
 
     Args:
         max_mb: MiB that the kept tensors take at most. The newest one is kept even if it alone takes more.

@@ -166,7 +166,7 @@ def _count_attention(inputs: list, outputs: list) -> int:
 
 
 def shapes_of(module: nn.Module) -> tuple:
-    """What tells modules of one kind apart in cost: shapes of parameters, and whether attention has windows."""
+    """What the cost of a module depends on: shapes of parameters, and whether attention has windows."""
     shapes = tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
     return (getattr(module, 'window_size', None), *shapes)
 

@@ -13,18 +13,18 @@ _CONSTANTS = ConstantCache(max_mb=64)
 
 
 class FusedAttention(Attention):
-    """timm's attention of ``VisionTransformerSAM``, computed otherwise.
+    """Attention of timm's ``VisionTransformerSAM`` in a form that PyTorch's fused kernels run.
 
-    timm hands tokens of three dimensions and a bias (B * heads, N, N) to PyTorch, which then takes neither its fused
-    kernel nor less memory. But a bias that depends on row and column separately is itself a product: of a query's
-    biases for each row and column, and of what tells in which row and column a key lies. Beside queries and keys,
-    these leave one product without a bias, which is fused in training too.
+    timm passes a bias (B * heads, N, N) to PyTorch, which then stores all of it and cannot use a fused kernel. A bias
+    that depends on row and column separately is itself a product: a query's bias for each row and column, times an
+    indicator of each key's row and column. These two factors are appended to queries and keys. Their product then needs
+    no bias, and is fused in training, too.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, h, w, C) -> (B, h, w, C)."""
-        # Costs are those of the attention as published, which has no longer queries and keys. Counting them takes its
-        # memory too: 1 GiB for the global blocks of a ViT-L at 1024x1024.
+        # Costs are those of the published attention, without the appended channels. Counting them also takes its
+        # memory: 1 GiB for the global blocks of a ViT-L at 1024x1024.
         if self.rope is not None or torch.jit.is_tracing():
             return super().forward(x)
         batch, height, width, _ = x.shape
@@ -33,7 +33,7 @@ class FusedAttention(Attention):
         q, k = self.q_norm(q), self.k_norm(k)
         if self.use_rel_pos:
             q, k, v = self._with_positions(q, k, v, (height, width))
-        # The scale of heads as wide as they were.
+        # The scale of the heads without the appended channels.
         attended = F.scaled_dot_product_attention(
             q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0, scale=self.scale
         )

@@ -15,15 +15,16 @@ def head_outputs(model: nn.Module, images: Tensor) -> Any:
 
 
 def countable_outputs(model: nn.Module, images: Tensor, with_masks: bool = False) -> Any:
-    """Outputs on which all that counts as cost depends.
+    """Outputs that depend on everything that counts as cost.
 
-    Those of ``head_outputs``; but a two-stage detector finds regions by its weights, and refines as many. It is made to
-    refine as many regions as it proposes at most, and without masks, as the costs of ViTDet are published.
+    These are the outputs of ``head_outputs``, except for two-stage detectors: the number of regions
+    that they refine depends on their weights. Here they refine the maximum number of proposals, without masks, as the
+    costs of ViTDet are published.
 
     Args:
         with_masks: let a two-stage detector predict masks of the first hundred regions too.
     """
-    # Some two-stage detectors learn their proposals: they have no RPN to be told how many.
+    # Two-stage detectors that learn their proposals have no RPN, and a fixed number of regions.
     if not getattr(getattr(model, 'test_cfg', None), 'rpn', None) or getattr(model, 'roi_head', None) is None:
         return head_outputs(model, images)
     features = model.extract_feat(images)
@@ -33,14 +34,14 @@ def countable_outputs(model: nn.Module, images: Tensor, with_masks: bool = False
 
 
 def _blank_samples(images: Tensor) -> list[BaseDataElement]:
-    """What detectors want to know of images: that nothing was resized."""
+    """Meta information that detectors need: nothing was resized."""
     shape = tuple(images.shape[-2:])
     meta = {'img_shape': shape, 'ori_shape': shape, 'pad_shape': shape, 'batch_input_shape': shape}
     return [BaseDataElement(metainfo={**meta, 'scale_factor': (1.0, 1.0)}) for _ in images]
 
 
 def _boxes(count: int, images: Tensor) -> Tensor:
-    """Boxes (count, 4), each the whole image: what they show makes no difference to the cost."""
+    """Boxes (count, 4), each the whole image: the cost does not depend on what they show."""
     height, width = images.shape[-2:]
     return torch.tensor([0, 0, width, height], dtype=images.dtype, device=images.device).repeat(count, 1)
 

@@ -88,7 +88,7 @@ class _PairMoments:
     def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor], counts: Tensor) -> None:
         """Add tokens (T, C), as many times as ``counts`` (T, 1) says."""
         for k in self.steps:
-            # Rows of zeros add nothing. To take them out, a GPU would have to tell how many are left.
+            # Rows of zeros add nothing. Removing them would make the CPU wait until a GPU has counted the others.
             small = _with_one(small_features[k]) * counts
             large = _with_one(large_features[self.boundaries[k]]) * counts
             self.small[k] += small.T @ small
@@ -117,7 +117,7 @@ class _PairMoments:
 def _set_affine(layer: torch.nn.Module, solution: Tensor) -> None:
     # The target's own constant is the last column: not part of the map.
     layer.set_affine(solution[:-1, :-1].T, solution[-1, :-1])
-    # Equal sums do not promise equal bits of a solver on every device: rank 0 has the last word.
+    # Solvers on different devices may differ in the last bits, so all ranks take the solution of rank 0.
     broadcast(layer.weight.data)
     broadcast(layer.bias.data)
 

@@ -14,7 +14,7 @@ from mmsnnet.stitching import Layer, Plan, Run, Switch, Tap, make_plan
 
 @register(MODELS)
 class RouteViT(PlainViTBackbone):
-    """The backbone of an exported stitch: the blocks of its route, with stitching layers folded to plain affine maps.
+    """The backbone of an exported route: its blocks, with stitching layers folded to plain affine maps.
 
     Parameters have the names they have in the ``StitchedViT``.
 

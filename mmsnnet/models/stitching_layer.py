@@ -44,7 +44,7 @@ class StitchingLayer(nn.Module):
 
     @torch.no_grad()
     def folded_weight(self) -> Tensor:
-        """W + B A / r (out_dim, in_dim): the map without the detour of its update."""
+        """W + B A / r (out_dim, in_dim): one weight for the whole map."""
         if not self.lora_rank:
             return self.weight.clone()
         update = self.lora_b.double() @ self.lora_a.double() / self.lora_rank

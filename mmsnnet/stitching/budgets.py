@@ -50,7 +50,7 @@ def select(
 
 
 class BudgetTable:
-    """``select`` for budgets in a few microseconds: what no budget would choose is left out beforehand.
+    """``select`` for budgets in a few microseconds: records that no budget would choose are left out beforehand.
 
     Args:
         records: of one benchmark.
@@ -77,7 +77,7 @@ class BudgetTable:
             for record, costs in self._candidates if budgets else ():
                 if all(map(le, costs, limits)):
                     return record
-        # What cannot be met, ``select`` explains.
+        # No record fits: ``select`` explains why.
         return select(self.records, metric=self.metric, **budgets)
 
 
@@ -92,9 +92,9 @@ class BudgetController:
             ...
             controller.update(milliseconds_of_this_frame)
 
-    A frame slower than the target tells how much slower than benchmarked the device is now, and the best route that is
-    fast enough at that speed runs next. It takes ``patience`` frames in a row that leave ``headroom`` to go back up,
-    so that a load near a limit does not make it flutter.
+    A frame that is slower than the target shows how much slower the device is than when it was benchmarked. The best
+    route that is fast enough at that speed runs next. A better route runs again after ``patience`` frames in a row that
+    leave ``headroom``, so that a load near a limit does not cause frequent switches.
 
     Args:
         records: with ``latency_ms``.
@@ -129,7 +129,7 @@ class BudgetController:
         self.target_ms = target_ms
         self.headroom = headroom
         self.overhead_ms = overhead_ms
-        # Each frame's log of (time taken / time benchmarked); the slowest of a window speaks for it.
+        # log(time taken / time benchmarked) of each frame; the slowest frame of a window counts.
         self._slowness: deque[float] = deque(maxlen=patience)
         self.record = self._best(0.0, target_ms)
 
@@ -178,10 +178,10 @@ def _check(records: Sequence[Record], metric: str | None, min_metric: float | No
         raise UserError('these records have no metric: write them with tools/benchmark.py or tools/test.py')
     for record in records:
         if metric not in record.metrics:
-            raise UserError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
+            raise UserError(f'route {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
         for cost in budgets:
             if getattr(record, cost) is None:
-                raise UserError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
+                raise UserError(f'route {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
 
 
 def _nearest(records: Sequence[Record], metric: str, min_metric: float | None, budgets: dict[str, float]) -> str:
@@ -190,7 +190,7 @@ def _nearest(records: Sequence[Record], metric: str, min_metric: float | None, b
     if min_metric is not None:
         wanted.append(f'{metric} >= {min_metric:g}')
     if not records:
-        return f'no stitch has {" and ".join(wanted)}: no record has a valid {metric}'
+        return f'no route has {" and ".join(wanted)}: no record has a valid {metric}'
 
     def excess(record: Record) -> float:
         over = [getattr(record, cost) / most if most > 0 else float('inf') for cost, most in budgets.items()]
@@ -202,4 +202,4 @@ def _nearest(records: Sequence[Record], metric: str, min_metric: float | None, b
     has = ', '.join(
         [*(f'{cost} {getattr(nearest, cost):.4g}' for cost in budgets), f'{metric} {nearest.metrics[metric]:.4g}']
     )
-    return f'no stitch has {" and ".join(wanted)}; the nearest is {nearest.name} (id {nearest.id}): {has}'
+    return f'no route has {" and ".join(wanted)}; the nearest is {nearest.name} (id {nearest.id}): {has}'

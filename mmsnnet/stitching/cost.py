@@ -29,10 +29,10 @@ class Cost:
 
 
 def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
-    """Parts of a plan on which what the heads read depends, as fvcore counts it.
+    """Parts of a plan that the heads' results depend on, as fvcore counts them.
 
-    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, all else
-    is ``'rest'``. A tap that no head reads does not count, nor does what runs after the last one that is read.
+    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, and
+    ``'rest'`` for all else. A tap that no head reads does not count, nor does anything after the last tap that is read.
     """
     last = max(
         index for index, step in enumerate(plan) if isinstance(step, Tap) and set(step.levels) & set(used_levels)
@@ -88,5 +88,5 @@ class CostTable(Sequence[Cost]):
 
     @staticmethod
     def _sum(used: Iterator[Part], parts: dict[Part, Cost]) -> Cost:
-        # Spans of one anchor share its positions: those exist once. No part of a plan runs twice.
+        # Spans of one anchor share its positions, which exist once. No other part of a plan runs twice.
         return sum((parts[part] for part in set(used)), Cost())

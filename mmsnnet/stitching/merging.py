@@ -1,11 +1,11 @@
-"""Which records may stand in one list: those of one model, one data set, one precision and one way of timing."""
+"""Which records may be in one list: those of one model, one data set, one precision and one way of timing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from mmsnnet.stitching.records import Record
 
-# What a measurement of latency finds out; all else says how it was made.
+# Results of a latency measurement; the other entries describe how it was made.
 _FOUND = ('estimate_error_percent',)
 
 
@@ -25,7 +25,7 @@ def merge_records(earlier: Sequence[Record], new: Sequence[Record]) -> list[Reco
 
 
 def is_of_run(record: Record, run: dict) -> bool:
-    """Whether a record is of the model, data set, precision and machine that a run's provenance tells."""
+    """Whether a record is of the model, data set, precision and machine in a run's provenance."""
     return _run(record) == run
 
 

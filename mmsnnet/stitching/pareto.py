@@ -14,7 +14,7 @@ def pareto_front(costs: Sequence[float], metrics: Sequence[float]) -> list[int]:
     """
     if len(costs) != len(metrics):
         raise ValueError(f'one metric for each cost: got {len(costs)} costs and {len(metrics)} metrics')
-    # A metric that broke is on no front: NaN would also upset the sort, and nothing would beat an infinite one.
+    # Metrics that are not finite are on no front: NaN would break the sort, and nothing would beat infinity.
     valid = [index for index, metric in enumerate(metrics) if math.isfinite(metric)]
     front: list[int] = []
     for index in sorted(valid, key=lambda i: (costs[i], -metrics[i])):

@@ -1,6 +1,6 @@
 """What a route does, step by step: runs of blocks, switches between anchors, and taps that leave the backbone.
 
-A plan is data. The model executes it, the cost table adds it up; both therefore always speak of the same computation.
+A plan is data. The model executes it and the cost table adds it up, so both always describe the same computation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ class Switch(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Emit the tokens as output ``levels``, through ``layers`` if they have not the large anchor's width yet."""
+    """Emit the tokens as output ``levels``, through ``layers`` if they do not have the large anchor's width yet."""
 
     levels: tuple[int, ...]
     layers: tuple[Layer, ...]
@@ -53,7 +53,7 @@ def make_plan(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> P
         for block, tap in taps.items():
             steps.append(Run(span.anchor, start, block + 1))
             start = block + 1
-            # A tap through the very layer of the switch that comes next waits for it, so that it is computed once.
+            # A tap through the layer of the next switch comes after that switch, so that the layer runs once.
             if start == span.stop and switch is not None and tap.layers[:1] == (switch,):
                 steps += [Switch(switch), Tap(tap.levels, tap.layers[1:])]
                 switch = None
@@ -63,7 +63,7 @@ def make_plan(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> P
             steps.append(Run(span.anchor, start, span.stop))
         if switch is not None:
             steps.append(Switch(switch))
-    # Whatever follows the last tap leaves no trace.
+    # Steps after the last tap do not affect the result.
     while not isinstance(steps[-1], Tap):
         steps.pop()
     return tuple(steps)

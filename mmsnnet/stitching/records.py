@@ -75,9 +75,9 @@ def front_records(records: Sequence[Record], metric: str, cost: str = 'gflops') 
     """
     for record in records:
         if getattr(record, cost) is None:
-            raise UserError(f'stitch {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
+            raise UserError(f'route {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
         if metric not in record.metrics:
-            raise UserError(f'stitch {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
+            raise UserError(f'route {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
     front = pareto_front([getattr(record, cost) for record in records], [record.metrics[metric] for record in records])
     return [records[index] for index in front]
 

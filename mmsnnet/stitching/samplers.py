@@ -1,5 +1,6 @@
-"""Which route to train at an iteration. A draw is a pure function of seed and iteration, and of the losses told to the
-samplers that ask for them: every rank draws the same route, and a resumed run goes on as if it had never stopped."""
+"""Which route to train at an iteration. A draw is a pure function of seed and iteration, and for
+samplers that use losses, of the losses reported to them. So every rank draws the same route, and a resumed run draws as
+if it had never stopped."""
 
 from collections.abc import Sequence
 from random import Random
@@ -76,14 +77,16 @@ class CostIntervalSampler(UniformSampler):
         missing = [id_ for id_ in range(len(gflops)) if costs.get(id_) is None]
         if missing:
             raise UserError(
-                f'no {cost} of {len(missing)} of {len(gflops)} stitches, the first has id {missing[0]}: the records '
-                'need one of every stitch, as tools/benchmark.py --routes all --latency writes them'
+                f'no {cost} of {len(missing)} of {len(gflops)} routes, the first has id {missing[0]}: the records '
+                'need one of every route, as tools/benchmark.py --routes all --latency writes them'
             )
         self.groups = group_by_interval([costs[id_] for id_ in range(len(gflops))], num_intervals)
 
 
 class SandwichSampler(UniformSampler):
-    """In turn the cheapest route, the dearest, and any (the sandwich rule of US-Nets, Yu and Huang 2019).
+    """In turn the cheapest route, the most expensive route, and any route.
+
+    The sandwich rule of US-Nets (Yu and Huang 2019).
 
     With ``accumulative_counts=3`` and a draw for each batch, every optimizer step has all three.
     """
@@ -131,11 +134,11 @@ class LossSampler(UniformSampler):
         self.losses[route_id] = loss if former is None else self.momentum * former + (1 - self.momentum) * loss
 
     def state_dict(self) -> dict:
-        """What a resumed run needs to draw as this one would."""
+        """State with which a resumed run draws the same routes."""
         return {'losses': list(self.losses)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a ``state_dict``."""
+        """Continue from a ``state_dict``."""
         self.losses = list(state['losses'])
 
 
@@ -151,7 +154,7 @@ def group_by_cost(costs: Sequence[float], step: float) -> list[list[int]]:
 
 
 def group_by_interval(costs: Sequence[float], num_intervals: int) -> list[list[int]]:
-    """Ids by the equal part of the range of costs that theirs falls into, by rising cost; empty parts are left out."""
+    """Ids grouped by equal parts of the cost range, by rising cost. Empty parts are left out."""
     low, high = min(costs), max(costs)
     groups: list[list[int]] = [[] for _ in range(num_intervals)]
     for id_, cost in enumerate(costs):

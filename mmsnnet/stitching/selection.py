@@ -70,7 +70,7 @@ def _within(space: StitchSpace, limits: str, gflops: Sequence[float]) -> list[Ro
     selected = [route for route in space if low <= gflops[route.id] <= high]
     if not selected:
         raise UserError(
-            f'no stitch costs {low:g} to {high:g} GFLOPs: this space has {min(gflops):.4g} to {max(gflops):.4g}'
+            f'no route costs {low:g} to {high:g} GFLOPs: this space has {min(gflops):.4g} to {max(gflops):.4g}'
         )
     return selected
 
@@ -80,7 +80,7 @@ def _front(space: StitchSpace, path: str) -> list[Route]:
     records = read_records(path)
     metric = main_metric(records)
     if metric is None:
-        raise UserError(f'{path} has no metrics, and so no front: it should come from tools/benchmark.py or test.py')
+        raise UserError(f'{path} has no metrics, so it has no front: write it with tools/benchmark.py or tools/test.py')
     return [route_of(space, record) for record in front_records(records, metric)]
 
 
@@ -96,7 +96,7 @@ def route_of(space: StitchSpace, record: Record) -> Route:
 
 
 def _spread(space: StitchSpace, count: int, gflops: Sequence[float]) -> list[Route]:
-    """``count`` routes whose costs are nearest to evenly spaced ones, cheapest and dearest included."""
+    """``count`` routes of evenly spaced costs, from the cheapest to the most expensive."""
     low, high = min(gflops), max(gflops)
     left = set(range(len(space)))
     selected = []

@@ -22,7 +22,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """The spans that one forward pass runs. Users meet it as a *stitch*, by ``id`` or ``name``."""
+    """The spans that one forward pass runs. The paper calls it a *stitch*."""
 
     id: int
     name: str
@@ -47,7 +47,7 @@ class StitchSpace(Sequence[Route]):
     """All routes of anchors ordered from shallow (small) to deep (large).
 
     Routes are indexed by id: first the anchors, then for each pair of neighbours the kinds SL, LS, LSL, SLS, with the
-    first switch in the outer loop. Depths 12/24 and 12/12 give the 134 stitches of SN-Netv2, one way the 13 of SN-Net.
+    first switch in the outer loop. Depths 12/24 and 12/12 give the 134 routes of SN-Netv2, one way the 13 of SN-Net.
 
     Args:
         depths: number of blocks of each anchor, not decreasing. A single anchor has a single route.
@@ -127,7 +127,7 @@ class StitchSpace(Sequence[Route]):
 def _stitch_pair(
     small: int, small_depth: int, large_depth: int, b: Sequence[int], two_way: bool
 ) -> Iterator[tuple[str, tuple[Span, ...]]]:
-    """Kinds and spans of all stitches between two neighbours in size."""
+    """Kinds and spans of all routes between two neighbours in size."""
     large = small + 1
     switches = range(1, small_depth)
     for k in switches:

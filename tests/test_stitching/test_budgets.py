@@ -70,7 +70,7 @@ def test_table_selects_the_same_by_several_budgets():
 @pytest.mark.parametrize(
     ('wanted', 'message'),
     [
-        ({'gflops': 9}, r'no stitch has gflops <= 9; the nearest is r0 \(id 0\): gflops 10, mIoU 30'),
+        ({'gflops': 9}, r'no route has gflops <= 9; the nearest is r0 \(id 0\): gflops 10, mIoU 30'),
         ({'latency_ms': 1, 'gflops': 100}, r'latency_ms <= 1 and gflops <= 100; the nearest is r0'),
         ({'memory_mb': 5}, 'r0 has no memory_mb: measure it'),
         ({'watts': 5}, "unknown budget 'watts': choose from gflops, latency_ms"),

@@ -61,7 +61,7 @@ def test_a_number_never_repeats_a_route(gflops):
         ('some', "routes must be 'all'; 'anchors';.*, got 'some'"),
         ('s[0:1]-l[3:6]', "unknown route .* did you mean 's\\[0:1\\]-l\\[2:6\\]'"),
         ([0, 8], r'unknown route id 8.*0\.\.7'),
-        ('budget:41-54', 'no stitch costs 41 to 54 GFLOPs: this space has 10 to 100'),
+        ('budget:41-54', 'no route costs 41 to 54 GFLOPs: this space has 10 to 100'),
         ('budget:30', r"'budget:LO-HI' such as 'budget:50-120', got '30'"),
     ],
 )

@@ -200,7 +200,7 @@ def test_an_infinite_metric_is_written_as_null(trained, run_tool, tmp_path, monk
     ('arguments', 'message'),
     [
         (['--routes', 's[0:9]'], "unknown route 's\\[0:9\\]'"),
-        (['--routes', 'budget:5-6'], 'no stitch costs 5 to 6 GFLOPs: this space has 0.000'),
+        (['--routes', 'budget:5-6'], 'no route costs 5 to 6 GFLOPs: this space has 0.000'),
         (['--routes', 'front:none.json'], 'no records at none.json'),
         (['--route-batch', '0'], 'route_batch must be 1'),
         (['--alone', 'none.json'], 'no records at none.json'),

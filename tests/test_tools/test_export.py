@@ -89,7 +89,7 @@ def test_a_budget_chooses_the_stitch(trained, run_tool, tmp_path):
     run_tool(*arguments, '--budget', f'gflops={most}')
     assert Config.fromfile(tmp_path / 'slim' / 'slim.py').model.backbone.route == best.name
     for budget, message in (
-        ('gflops=0', 'no stitch has gflops <= 0; the nearest is'),
+        ('gflops=0', 'no route has gflops <= 0; the nearest is'),
         ('latency_ms=1', 'has no latency_ms: measure it'),
         ('watts=1', "unknown budget 'watts'"),
         ('gflops', "takes COST=MOST such as latency_ms=20, got 'gflops'"),

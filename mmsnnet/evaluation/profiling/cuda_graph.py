@@ -1,4 +1,4 @@
-"""A computation as one CUDA graph: replayed without launching each of its kernels anew."""
+"""A computation as one CUDA graph: replayed without launching each kernel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ def captured(run: Callable[[], Any], device: torch.device, warmup_passes: int) -
 
     Args:
         run: called without gradients; it must read nothing back from the device.
-        warmup_passes: calls before the capture, in which libraries set themselves up.
+        warmup_passes: calls before the capture, in which libraries initialise.
 
     Raises:
         UserError: ``run`` reads something back, as two-stage detectors read regions.

@@ -22,7 +22,7 @@ from mmsnnet.settings import check_int, check_word
 from mmsnnet.stitching import Route, Run, Switch, make_plan
 from mmsnnet.stitching.plan import Step, single_steps
 
-# cuDNN chooses algorithms, allocators find memory, compiled blocks settle.
+# In these cuDNN chooses algorithms, allocators get memory, and blocks compile.
 WARMUP_PASSES = 3
 
 Kind = Hashable
@@ -50,7 +50,7 @@ class LatencySetting:
     cuda_graph: bool = False
 
     def check(self, device: torch.device) -> None:
-        """Raise a ``UserError`` where a model on this device cannot be timed so."""
+        """Raise a ``UserError`` if a device cannot be timed in this way."""
         check_int('batch_size', self.batch_size, 1)
         check_int('repetitions', self.repetitions, 1)
         check_word('dtype', self.dtype, tuple(DTYPES))
@@ -58,14 +58,14 @@ class LatencySetting:
             raise UserError(f'cuda_graph times a model on CUDA, this one is on {device}: leave out cuda_graph')
 
     def images(self, device: torch.device) -> Tensor:
-        """Random images (B, 3, H, W): times do not depend on what they show."""
+        """Random images (B, 3, H, W): times do not depend on their content."""
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.batch_size, 3, *self.input_shape, generator=generator).to(device)
 
 
 @dataclass
 class Measurement:
-    """What passes of a route took.
+    """Results of a route's timed passes.
 
     Attributes:
         activations_mb: the most MiB beyond the images and the model.
@@ -103,12 +103,12 @@ class LatencyBench:
         known: dict[Route, Measurement] | None = None,
         save: Callable[[dict[Route, Measurement]], None] | None = None,
     ) -> dict[Route, Measurement]:
-        """Time every route ``repetitions`` times, by turns, so that drift hits all alike.
+        """Time every route ``repetitions`` times, in turns, so that drift affects all routes alike.
 
-        Before each route's first turn some passes warm up, and another tells its memory.
+        Before a route's first turn, some passes warm up, and one more measures its memory.
 
         Args:
-            known: what an interrupted call has measured.
+            known: measurements of an interrupted call.
             save: called after each timed pass with all measurements.
         """
         measured = {route: (known or {}).get(route) for route in routes}
@@ -130,9 +130,9 @@ class LatencyBench:
         return measured
 
     def estimate(self, routes: Sequence[Route]) -> dict[Route, float]:
-        """Milliseconds an image takes by the sum of what a route's blocks and layers take.
+        """Estimated milliseconds per image: the sum of the times of a route's blocks and layers.
 
-        Times the parts of the anchors and of as few stitches as have every kind of stitching layer.
+        Times the parts of the anchors, and of a few routes that together have every kind of stitching layer.
         """
         with self._ready():
             parts = self._time_parts()
@@ -147,13 +147,13 @@ class LatencyBench:
         return captured(self._run, self.device, WARMUP_PASSES) if self.setting.cuda_graph else self._run
 
     def _precision(self) -> AbstractContextManager:
-        """Mixed precision of a single pass: every pass casts the weights it uses, whichever ran before."""
+        """Mixed precision of a single pass: each pass casts its own weights, whatever ran before."""
         dtype, cuda_graph = DTYPES[self.setting.dtype], self.setting.cuda_graph
-        # Weights that were cast while a graph was captured lie in that graph's memory.
+        # Weights that were cast while a graph was captured are in that graph's memory.
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=not cuda_graph)
 
     def _warm_up(self) -> None:
-        """Run the route that is set until its passes are alike."""
+        """Run the route that is set until its passes take the same time."""
         for _ in range(WARMUP_PASSES):
             self._run()
         while self.setting.compiled:
@@ -203,7 +203,7 @@ class LatencyBench:
         return list(single_steps(make_plan(self.backbone.space, route, self.backbone.out_indices)))
 
     def _kind(self, step: Step) -> Kind:
-        """What steps of equal time have in common."""
+        """A key that steps of equal time share."""
         if isinstance(step, Run):
             return step.anchor, shapes_of(self.backbone.anchors[step.anchor].blocks[step.start])
         if isinstance(step, Switch):
@@ -211,7 +211,7 @@ class LatencyBench:
         return len(step.levels), tuple(layer[:2] for layer in step.layers)
 
     def _covering_routes(self) -> list[Route]:
-        """The anchors, and the first stitch with each kind of part that no route before has."""
+        """The anchors, and the first route with each kind of part that no route before has."""
         covered: set = set()
         covering = []
         for route in self.backbone.space:
@@ -223,7 +223,7 @@ class LatencyBench:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """The model in evaluation mode, and as it was before afterwards."""
+        """Put the model into evaluation mode; restore it afterwards."""
         route, was_training = self.backbone.route, self.model.training
         self.model.eval()
         try:
@@ -255,7 +255,7 @@ def _num_compiled_graphs() -> int:
 
 
 class _Marks:
-    """Points in time, on the device's own clock where it has one: there nothing waits for them to pass."""
+    """Points in time. On CUDA they are events on the device's clock, so that the CPU does not wait for them."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -281,7 +281,7 @@ class _Marks:
 
 @contextmanager
 def _fixed_output(backbone: StitchedViT, levels: tuple[Tensor, ...]) -> Iterator[None]:
-    """Let the backbone return ``levels`` at once: what then takes time is the rest of the model."""
+    """Let the backbone return ``levels`` at once, so that only the rest of the model takes time."""
     backbone.forward = lambda images: levels
     try:
         yield

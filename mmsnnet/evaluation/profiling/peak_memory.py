@@ -1,4 +1,4 @@
-"""How much memory a computation takes at most, beyond what is there before."""
+"""The peak memory of a computation, beyond what was allocated before."""
 
 import weakref
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class CountedStorages(TorchDispatchMode):
         self._known = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        # What goes in was there before, or is counted already.
+        # Inputs existed before, or are counted already.
         for tensor in tree_leaves((args, kwargs or {})):
             if isinstance(tensor, Tensor):
                 self._known.add(tensor.untyped_storage())

@@ -18,7 +18,7 @@ from mmsnnet.models.blank_batch import blank_batch
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.stitching import Route
 
-# Assigners look at objects one by one, which takes time. Sampled regions are as many as they may be anyway.
+# Assigners process objects one by one, which is slow. The number of sampled regions is the maximum anyway.
 BOXES_PER_SIDE = 2
 
 
@@ -70,7 +70,7 @@ class TrainingMemory:
     buckets: int
 
     def total(self, distributed: bool) -> int:
-        """The most at any moment, in one process of many or in a single one."""
+        """The peak, in one of several processes or in a single one."""
         return self.weights + self.optimizer_state + self.step + (self.buckets if distributed else 0)
 
     def describe(self, distributed: bool) -> str:
@@ -114,10 +114,10 @@ class TrainingStep(nn.Module):
 def predict_training_memory(model: nn.Module, optimizer: Optimizer, setting: TrainingSetting) -> TrainingMemory:
     """Memory of training the route that is set.
 
-    A detector's sampled regions are as many as they may be, and pixels that the loss ignores count.
+    A detector samples the maximum number of regions, and pixels that the loss ignores count.
 
     Args:
-        model: a segmentor or detector of MMEngine's, unwrapped, on any device, also ``'meta'``. It stays as it is.
+        model: a segmentor or detector of MMEngine's, unwrapped, on any device, also ``'meta'``. It is not changed.
         optimizer: of its parameters.
     """
     counted, activations = CountedStorages(), []
@@ -155,7 +155,7 @@ def predict_extremes(model: nn.Module, optimizer: Optimizer, setting: TrainingSe
 
 
 def routes_by_memory(backbone: StitchedViT) -> list[Route]:
-    """All routes, the one first that keeps the least for its backward pass: a block keeps tokens of its width."""
+    """All routes by rising memory for the backward pass: each block keeps tokens of its anchor's width."""
     widths = [anchor.embed_dim for anchor in backbone.anchors]
     return sorted(
         backbone.space, key=lambda route: sum(widths[span.anchor] * (span.stop - span.start) for span in route.spans)
@@ -173,7 +173,7 @@ def num_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _valueless_copies(model: nn.Module, device_type: str) -> dict[str, Tensor]:
-    """Parameters and buffers of their own shapes and types."""
+    """Parameters and buffers without values, of the same shapes and types."""
     copies: dict[str, Tensor] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device=device_type)
@@ -183,7 +183,7 @@ def _valueless_copies(model: nn.Module, device_type: str) -> dict[str, Tensor]:
 
 
 def _state_bytes(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> int:
-    """What an optimizer keeps once every parameter has had a gradient: tried out on copies."""
+    """Bytes that an optimizer keeps once every parameter has had a gradient, measured on copies."""
     copy_of = {parameter: tensors[name] for name, parameter in model.named_parameters()}
     groups = [{**group, 'params': [copy_of[p] for p in group['params']]} for group in optimizer.param_groups]
     copied = type(optimizer)(groups)
@@ -195,7 +195,7 @@ def _state_bytes(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tens
 
 @contextmanager
 def training_mode(model: nn.Module) -> Iterator[None]:
-    """A model as it trains, and as it was before afterwards."""
+    """Put a model into training mode; restore it afterwards."""
     was_training = model.training
     model.train()
     try:

@@ -20,8 +20,8 @@ aten = torch.ops.aten
 def without_values() -> Iterator[None]:
     """Let operators compute the shapes of their results alone.
 
-    Where a shape depends on values, it is the largest that it can be: all elements are found, all boxes survive. A
-    single value that is read is one.
+    Where a shape depends on values, it is the largest possible one: all elements are found, all boxes survive. A single
+    value that is read is 1.
     """
     # Backward passes stay in this thread, whose modes these are; nothing is sent to other processes.
     one_thread = torch.autograd.set_multithreading_enabled(False)
@@ -31,7 +31,7 @@ def without_values() -> Iterator[None]:
 
 
 class _LargestShapes(TorchDispatchMode):
-    """Answers the operators whose results depend on values."""
+    """Gives operators whose results depend on values the largest shapes."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         answer = _ANSWERS.get(func)
@@ -39,7 +39,7 @@ class _LargestShapes(TorchDispatchMode):
 
 
 class _NoCopies(TorchFunctionMode):
-    """Answers the methods that ask for a tensor's memory."""
+    """Replaces the methods that need a tensor's memory."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is Tensor.numpy:
@@ -60,7 +60,7 @@ def _indices(like: Tensor, *shape: int) -> Tensor:
 
 
 def _without_booleans(func: Any, args: tuple) -> tuple:
-    """Arguments in which masks that select elements are lists of all indices."""
+    """Arguments with boolean masks replaced by lists of all indices."""
     if func is not aten.index.Tensor:
         return args
     tensor, indices = args

@@ -46,7 +46,7 @@ def plot_pareto(
     if trained_alone:
         style = {'marker': '*', 's': 220, 'color': '#F0E442', 'edgecolors': 'black'}
         axes.scatter(*_points(trained_alone, metric, cost), zorder=3, label='anchor trained alone', **style)
-    title = f'{len(records)} stitches of one model, {len(front)} on the front'
+    title = f'{len(records)} routes of one model, {len(front)} on the front'
     axes.set(xlabel=COST_LABELS[cost], ylabel=metric, title=title)
     axes.grid(alpha=0.3)
     # Beside the plot: inside it some point is always behind it.

@@ -60,7 +60,7 @@ def format_record(record: Record) -> str:
     latency = '' if record.latency_ms is None else f'{record.latency_ms:9.4g} ms  '
     metrics = '  '.join(f'{name} {value:.4g}' for name, value in record.metrics.items())
     return (
-        f'stitch {record.id:3d}  {record.name:24s} {record.kind:6s} '
+        f'route {record.id:3d}  {record.name:24s} {record.kind:6s} '
         f'{record.gflops:9.4g} GFLOPs  {record.params_m:8.4g} M params  {latency}{metrics}'
     ).rstrip()
 
@@ -73,5 +73,5 @@ def format_table(records: Sequence[Record], metric: str | None = None) -> str:
         for record in sorted(records, key=lambda record: (record.gflops, record.id))
     ]
     if metric:
-        lines.append(f'* {len(front)} of {len(records)} stitches are on the Pareto front of GFLOPs and {metric}')
+        lines.append(f'* {len(front)} of {len(records)} routes are on the Pareto front of GFLOPs and {metric}')
     return '\n'.join(lines)

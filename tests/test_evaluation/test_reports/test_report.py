@@ -147,7 +147,7 @@ def test_page_shows_the_front_and_how_many_are_dominated(page):
     assert text(page, '#front-size') == '2'
     assert text(page, '#dominated') == '6'
     header, *front = rows(page, 'front')
-    assert header == ['stitch', 'id', 'kind', 'GFLOPs', 'latency (ms)', 'parameters (M)', 'aAcc', 'mIoU']
+    assert header == ['route', 'id', 'kind', 'GFLOPs', 'latency (ms)', 'parameters (M)', 'aAcc', 'mIoU']
     assert front[0] == ['s[0:3]', '0', 'anchor', '10', '20', '5', '80', '30']
 
 
@@ -167,7 +167,7 @@ def test_clicking_a_dot_chooses_the_stitch_and_copies_its_name(page):
 
 
 def test_a_row_of_the_front_can_be_chosen(page):
-    page.execute_script("document.querySelectorAll('#front tr.stitch')[1].click()")
+    page.execute_script("document.querySelectorAll('#front tr.route')[1].click()")
     assert rows(page, 'chosen')[1][0] == 'l[0:6]'
 
 
