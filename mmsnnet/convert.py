@@ -23,7 +23,7 @@ _DROPPED = {
 
 @dataclass
 class Conversion:
-    """Outcome of a conversion: the new state dict, and what became of each key."""
+    """Outcome of a conversion: the new state dict, and what happened to each key."""
 
     state_dict: dict[str, Tensor] = field(default_factory=dict)
     mapped: dict[str, list[str]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from mmsnnet.models import locate_backbone, route_state_dict
 from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.stitching import Route
 
-# What training the supernet needs beyond what a plain model does.
+# Hooks that only the supernet's training needs.
 STITCHING_HOOKS = ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')
 
 
@@ -41,7 +41,7 @@ def slim_config(cfg: Config, route: Route) -> Config:
 
 
 def slim_state_dict(model: nn.Module, route: Route) -> dict[str, Tensor]:
-    """Weights of a model for one route: the backbone's that it needs, those of all else but auxiliary heads."""
+    """Weights of a model for one route: what it needs of the backbone, and all of neck and heads but auxiliary ones."""
     prefix, backbone = locate_backbone(model)
     weights = {
         name: value

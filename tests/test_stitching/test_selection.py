@@ -81,7 +81,7 @@ def test_refuses_records_without_a_front(tmp_path):
     with pytest.raises(FileNotFoundError, match='no records at'):
         ids(f'front:{tmp_path}/none.json')
     path = write_records([Record(0, 's[0:3]', 'anchor', 1, 1)], tmp_path / 'flops.json')
-    with pytest.raises(ValueError, match='has no metrics, and so no front'):
+    with pytest.raises(ValueError, match='has no metrics, so it has no front'):
         ids(f'front:{path}')
     path = write_records([Record(0, 's[0:12]', 'anchor', 1, 1, {'mIoU': 1})], tmp_path / 'other.json')
     with pytest.raises(ValueError, match=r"record 0 's\[0:12\]' is not of this space"):

@@ -45,7 +45,7 @@ def _template() -> Any:
     environment = Environment(
         loader=PackageLoader('mmsnnet.evaluation.reports'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    # Classes and metrics in their own order.
+    # Classes and metrics keep their order.
     environment.policies['json.dumps_kwargs'] = {'sort_keys': False}
     return environment.get_template('report.html')
 
@@ -53,7 +53,7 @@ def _template() -> Any:
 def _traces(
     records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]
 ) -> dict[str, Sequence[Record]]:
-    """What is drawn, by name, in the order of drawing."""
+    """The records of each trace, by its name, in the order of drawing."""
     kinds = {kind: [record for record in records if record.kind == kind] for kind in KIND_COLOURS}
     traces = {'front': front_records(records, metric, cost)} | {kind: group for kind, group in kinds.items() if group}
     return traces | ({ALONE: trained_alone} if trained_alone else {})
@@ -62,7 +62,7 @@ def _traces(
 def _points(
     records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]
 ) -> dict[str, list[list[float | None]]]:
-    """Coordinates of all traces over a cost, for the page to switch to."""
+    """Coordinates of all traces over a cost, to which the page can switch."""
     traces = _traces(records, metric, cost, trained_alone).values()
     return {
         'x': [[getattr(record, cost) for record in group] for group in traces],

@@ -49,7 +49,7 @@ def plot_pareto(
     title = f'{len(records)} routes of one model, {len(front)} on the front'
     axes.set(xlabel=COST_LABELS[cost], ylabel=metric, title=title)
     axes.grid(alpha=0.3)
-    # Beside the plot: inside it some point is always behind it.
+    # Beside the plot: inside, it would hide points.
     figure.legend(loc='outside right upper')
     path = Path(path)
     write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))

@@ -13,7 +13,7 @@ ClassMetrics = dict[str, dict[str, float]]
 def capture_class_metrics(evaluator: Evaluator) -> Iterator[ClassMetrics]:
     """A dict that fills with ``{'IoU': {'sky': 91.2, ...}}`` when the evaluator evaluates, on the main process."""
     captured: ClassMetrics = {}
-    # By what it offers rather than by its class: MMSegmentation need not be installed. FastCocoMetric keeps its own.
+    # Metrics are recognised by their attributes: MMSegmentation need not be installed. FastCocoMetric keeps its own.
     metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'total_area_to_metrics')]
     for metric in metrics:
         metric.compute_metrics = partial(_compute, metric, captured)

@@ -21,8 +21,8 @@ except ImportError:
 class FastCocoMetric(CocoMetric):
     """MMDetection's ``CocoMetric``, with the same arguments and numbers, in less time.
 
-    faster-coco-eval matches detections in C++ where it is installed, otherwise pycocotools does: one evaluation of COCO
-    takes pycocotools a minute or more, and a stitched model has one for every route.
+    pycocotools takes a minute or more to evaluate COCO, and a stitched model has one evaluation for every route.
+    faster-coco-eval, where it is installed, matches detections in C++.
 
     Args:
         evaluator: ``'faster-coco-eval'``, ``'pycocotools'``, or ``'auto'``: the first where it is installed.
@@ -49,14 +49,14 @@ class FastCocoMetric(CocoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Metrics of (ground truth, prediction) pairs, one an image.
 
-        Images that were not run, because they could not be read for instance, do not count.
+        Images without a prediction, for instance because they could not be read, do not count.
         """
         precisions: dict[str, np.ndarray] = {}
         base = coco_metric.COCOeval if self.evaluator == 'pycocotools' else faster_coco_eval.COCOeval_faster
         self.img_ids = [truth['img_id'] for truth, _ in results]
         with _evaluated_by(_keeping(base, precisions)):
             metrics = super().compute_metrics(results)
-        # Without a single detection MMDetection returns nothing, and a route would have no metrics.
+        # Without any detection, MMDetection returns nothing, and the route would have no metrics.
         metrics = dict.fromkeys(self._names(), 0.0) | metrics
         # Evaluators sort categories by id, whatever the order of classes.
         categories = self._coco_api.loadCats(sorted(self.cat_ids))
@@ -76,7 +76,7 @@ class FastCocoMetric(CocoMetric):
 
 @contextmanager
 def _evaluated_by(evaluator: type) -> Iterator[None]:
-    """Let MMDetection's metric, which has no argument for it, use another evaluator."""
+    """Let MMDetection's metric use another evaluator; it has no argument for that."""
     original = coco_metric.COCOeval
     coco_metric.COCOeval = evaluator
     try:
@@ -86,7 +86,7 @@ def _evaluated_by(evaluator: type) -> Iterator[None]:
 
 
 def _keeping(evaluator: type, precisions: dict[str, np.ndarray]) -> type:
-    """An evaluator class that leaves its precisions behind, by kind (bbox, segm)."""
+    """An evaluator class that stores its precisions by kind (bbox, segm)."""
 
     class Keeping(evaluator):
         def accumulate(self, *args) -> None:

@@ -1,7 +1,7 @@
-"""What metrics collect as bytes that hold data alone. Unlike unpickling, reading them runs no code.
+"""What metrics collect, as bytes of plain data. Unlike unpickling, reading them runs no code.
 
-The bytes are the length of a JSON text, the text, and then the content of all arrays, one after the other. The text has
-the structure, and names an array by type, shape and place.
+The bytes are the length of a JSON text, the text, and the content of all arrays in turn. The text has the structure, in
+which an array is given by its type, shape and position.
 """
 
 import json
@@ -27,7 +27,7 @@ _ARRAY_KINDS = 'biufcSU'
 def to_bytes(value: Any) -> bytes:
     """The bytes of numbers, strings, bytes, arrays, tensors, and of lists, tuples, sets and dicts of these.
 
-    Special tuples, sets and dicts become plain ones.
+    Subclasses of tuples, sets and dicts become plain ones.
 
     Raises:
         UserError: an object of another class.
@@ -44,7 +44,7 @@ def from_bytes(data: bytes) -> Any:
 
 
 class _Writer:
-    """Turns values into what JSON can tell, and sets the content of arrays aside."""
+    """Turns values into types that JSON has, and collects the content of arrays."""
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
@@ -75,7 +75,7 @@ class _Writer:
         )
 
     def _put(self, content: bytes) -> int:
-        """Set a content aside; the place where it will be."""
+        """Collect a content; returns its position."""
         place, self._size = self._size, self._size + len(content)
         self.contents.append(content)
         return place
@@ -105,5 +105,5 @@ def _read(structure: Any, contents: memoryview) -> Any:
 
 
 def _content(contents: memoryview, place: int, item_bytes: int, shape: list[int]) -> bytearray:
-    """A copy, which unlike bytes may be written to."""
+    """A copy, because bytes are read-only."""
     return bytearray(contents[place : place + item_bytes * int(np.prod(shape, dtype=np.int64))])

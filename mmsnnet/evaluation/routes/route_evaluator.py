@@ -21,14 +21,14 @@ ClassMetrics = dict[str, dict[str, float]]
 class RouteEvaluator:
     """Keeps the results of several routes apart for an MMEngine ``Evaluator``.
 
-    A metric collects in its list ``results``; each route has lists of its own, which are lent to the metrics in turn.
-    Metrics with large tables, such as COCO's, therefore exist once.
+    A metric collects in its list ``results``. Each route has its own lists, which the metrics use in turn, so that
+    metrics with large tables, such as COCO's, exist once.
 
     Args:
         evaluator: of one model.
-        results: of all routes, perhaps with what an interrupted run has left.
+        results: of all routes, perhaps with results of an interrupted run.
         main_route: the one whose metrics keep their plain keys.
-        report: called with each route, its metrics, and those by class, as soon as they are known.
+        report: called with each route, its metrics and its metrics by class, as soon as they are known.
         known: metrics that need not be computed again.
         ranks: that share the computation, entered.
     """
@@ -56,15 +56,15 @@ class RouteEvaluator:
         self.results.step_done()
 
     def skip_batch(self, steps: int) -> None:
-        """Count a batch of which nothing could be loaded."""
+        """Count a batch from which no image could be loaded."""
         for _ in range(steps):
             self.results.step_done()
 
     def evaluate(self, size: int) -> Metrics:
         """Metrics of all routes over ``size`` images, on every rank: the main route's plain, then each route's.
 
-        Those of a route have its name, as logging services take it, in front: ``<route.log_name>/<key>``. Ranks compute
-        the metrics of as many routes at a time as there are ranks: one of a large data set takes a minute or more.
+        A route's keys are ``<route.log_name>/<key>``. Each rank computes the metrics of another route at the same time,
+        because one route's metrics on a large data set can take a minute.
         """
         left = [route for route in self.results.routes if route not in self.metrics]
         for start in range(0, len(left), self.ranks.size):
@@ -100,7 +100,7 @@ class RouteEvaluator:
 
 @contextmanager
 def _without_tables() -> Iterator[None]:
-    """Silence the tables that a metric logs and prints each time: 134 of them are noise."""
+    """Silence the tables that a metric logs and prints at each evaluation."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -113,7 +113,7 @@ def _without_tables() -> Iterator[None]:
 
 @contextmanager
 def _without_files(evaluator: Evaluator) -> Iterator[None]:
-    """Let metrics save no predictions: those of the main route are kept, and others would overwrite them."""
+    """Let metrics save no predictions, which would overwrite those of the main route."""
     prefixes = {metric: metric.outfile_prefix for metric in evaluator.metrics if hasattr(metric, 'outfile_prefix')}
     for metric in prefixes:
         metric.outfile_prefix = None

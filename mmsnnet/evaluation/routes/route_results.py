@@ -1,4 +1,4 @@
-"""What metrics collect of many routes: on disk, so that it neither fills the memory nor gets lost."""
+"""What metrics collect for many routes. It goes to disk, so that it neither fills the memory nor gets lost."""
 
 import json
 import re
@@ -18,22 +18,22 @@ from mmsnnet.files import write_file, write_json
 from mmsnnet.stitching import Route
 
 RUN_FILE, FINISHED_FILE = 'run.json', 'finished.json'
-# All that a run writes into its folder; what else is there is not ours to delete.
+# The files that a run writes into its folder. We delete no others.
 _OWN_FILE = re.compile(rf'(partial-)?({RUN_FILE}|{FINISHED_FILE}|rank\d+_\d+-\d+\.zip)')
 
 
 class RouteResults:
     """Results of every metric for every route, in the order in which images came.
 
-    A *step* is one route on one batch; steps go through all routes of a batch, then to the next batch. Every rank
-    writes its own chunks, each a complete file with the steps it covers in its name: whatever kills the process, all
-    but the last seconds are there.
+    A *step* is one route on one batch. Steps cover all routes of a batch, then those of the next batch. Every rank
+    writes its own chunks, each a complete file named after the steps it covers. A killed process loses only the last
+    seconds.
 
     Args:
         routes: in the order of a batch's steps.
         num_metrics: of the evaluator.
         folder: where chunks go; by default a temporary one.
-        run: what makes results comparable (model, data, precision, ...), as JSON can tell it.
+        run: what makes results comparable (model, data, precision, ...), in types that JSON has.
         resume: continue from the chunks in ``folder``. Otherwise they are deleted; other files there stay.
 
     Attributes:
@@ -41,7 +41,7 @@ class RouteResults:
         steps_done: by this rank, in chunks and in memory.
 
     Raises:
-        UserError: the chunks to resume from are of another run, or a metric collects what is no plain data.
+        UserError: the chunks to resume from are of another run, or a metric collects something else than plain data.
     """
 
     flush_seconds = 20.0
@@ -71,7 +71,7 @@ class RouteResults:
         return self._open[route]
 
     def step_done(self) -> None:
-        """Count a step; write to disk what is due."""
+        """Count a step, and write to disk when it is time to."""
         self.steps_done += 1
         if time.monotonic() - self._flushed_at >= self.flush_seconds:
             self.flush()
@@ -92,14 +92,14 @@ class RouteResults:
     def load(self, route: Route) -> list[list]:
         """All results of a route, one list per metric."""
         results = self._empty()
-        # What is still in memory takes the same way, so that it does not matter when it goes to disk.
+        # What is still in memory is converted, too, so that results do not depend on when they went to disk.
         for part in (*(self._read(path, route) for path in self._chunks), from_bytes(to_bytes(self._open[route]))):
             for whole, piece in zip(results, part, strict=True):
                 whole += piece
         return results
 
     def delete(self) -> None:
-        """Delete what all ranks have written. Call it when none of them needs that any more."""
+        """Delete what all ranks have written. Call it when no rank needs it any more."""
         if self._temporary is not None:
             self._temporary.cleanup()
         elif self.folder is not None and is_main_process():
@@ -120,7 +120,7 @@ class RouteResults:
 
 
 def _prepare(folder: Path, run: dict[str, Any], resume: bool) -> None:
-    """Make the folder ready for a run, or check that it holds what this run has begun."""
+    """Make the folder ready for a run, or check that this run may resume what it holds."""
     path = folder / RUN_FILE
     if resume and path.is_file():
         found = list(differences(json.loads(path.read_text()), run))

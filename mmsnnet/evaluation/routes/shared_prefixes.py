@@ -1,4 +1,4 @@
-"""Running many routes on the same images, each from where it parts from those before."""
+"""Running many routes on the same images. Each starts where it parts from the routes before it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Levels = tuple[Tensor, ...]
 
 
 class SharedPrefixes:
-    """Visits routes one after the other, so that none computes again what others have.
+    """Visits routes in turn, so that no route computes again what another has computed.
 
     ::
 
@@ -26,24 +26,24 @@ class SharedPrefixes:
                 for route in sharing.visit():
                     model.test_step(batch)
 
-    The model runs as ever. It may call its backbone several times, as for the windows of a large image: the n-th calls
-    of all routes belong together as long as they bring equal images. To bring the same tensor each time, or the same
-    part of one, is fastest: other tensors are compared, and on a GPU each comparison waits for the device. Normalise
-    a batch once, not once a route.
+    The model runs as usual. It may call its backbone several times, for instance for the windows of a large image. The
+    n-th calls of all routes share features if their images are equal. It is fastest to pass the same tensor, or the
+    same view of one: other tensors are compared, and each comparison waits for a GPU. So normalise a batch once, not
+    once a route.
 
-    Routes share features, so a model that changes them in place is refused. In inference mode nothing tells whether it
-    does, and it gets copies.
+    Because routes share features, a model that changes them in place is refused. In inference mode such changes cannot
+    be detected, so the model gets copies.
 
     Args:
         backbone: whose ``forward`` is replaced within the context.
         routes: all different.
         last: the route to visit last; by default any.
-        memory_budget_mb: for what is kept for routes to come; too little of it costs time, never a result.
-        route_batch: how many routes may run together, as one batch where they enter the same block. It fills a GPU that
-            one image does not, and makes features differ by rounding; with 1 they are exactly each route's own.
+        memory_budget_mb: for features that later routes need. A small budget costs time, but does not change results.
+        route_batch: how many routes may run together, as one batch where they enter the same block. This fills a GPU
+            that one image does not fill. Features then differ by rounding; with 1 they are those of each route alone.
 
     Attributes:
-        peak_memory_mb: the most that was kept.
+        peak_memory_mb: the largest size of what was kept.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SharedPrefixes:
         self.peak_memory_mb = 0.0
         self._tree = PrefixTree(backbone.space, backbone.out_indices, routes, last)
         self._turn = {route: turn for turn, route in enumerate(self._tree.routes)}
-        # The turn after which nothing starts from a node any more: that of the first route of its last branch.
+        # The turn after which no route starts from a node: that of the first route of the node's last branch.
         self._last_use = {node: self._turn[_first_route(node)] for node in self._tree.root.walk()}
         self._calls: list[_Call] = []
         self._next_call = 0
@@ -99,9 +99,9 @@ class SharedPrefixes:
         self._calls.clear()
 
     def _choose_group(self, route: Route) -> Sequence[Route]:
-        """This route and those that run together with it, as many as the budget holds features of."""
+        """This route and those that run together with it, as many as the budget has room for."""
         turn = self._turn[route]
-        # How much a route's features take, for all its calls, is known once the first one has run.
+        # The size of a route's features, over all its calls, is known once the first route has run.
         if self.route_batch == 1 or not self._calls:
             return (route,)
         a_route_mb = sum(call.features_mb for call in self._calls)
@@ -110,7 +110,7 @@ class SharedPrefixes:
         return self.routes[turn : turn + size]
 
     def _forward(self, images: Tensor) -> Levels:
-        """Stands in for the backbone's own."""
+        """Replaces the backbone's ``forward``."""
         call = self._call(images)
         route = self.backbone.route
         leaf = self._tree.path(route)[-1]
@@ -120,7 +120,7 @@ class SharedPrefixes:
         if self._turn[route] >= self._last_use[leaf]:
             del call.ready[leaf]
         call.features_mb = _size_mb(levels)
-        # Inference tensors do not tell whether the model has changed them: it gets copies.
+        # Changes of inference tensors cannot be detected, so the model gets copies.
         levels = tuple(level.clone() if level.is_inference() else level for level in levels)
         self._handed_out += [(level, _version(level)) for level in levels]
         return levels
@@ -131,12 +131,12 @@ class SharedPrefixes:
         if changed and self.memory_budget_mb > 0:
             raise UserError(
                 'the neck or head changes its input features in place, which routes share: '
-                'make that operation out of place (e.g. ReLU(inplace=False)), or share nothing: memory_budget_mb=0'
+                'use an operation that is not in place (e.g. ReLU(inplace=False)), or share nothing: memory_budget_mb=0'
             )
         self._handed_out.clear()
 
     def _call(self, images: Tensor) -> '_Call':
-        """What is known of the images of this call, within the pass of one route."""
+        """The data of this call, within the pass of one route."""
         index = self._next_call
         self._next_call += 1
         if index == len(self._calls):
@@ -146,7 +146,7 @@ class SharedPrefixes:
         return self._calls[index]
 
     def _run(self, call: '_Call', group: Sequence[Route]) -> None:
-        """Compute the features of some routes from what is kept, and keep what others will start from."""
+        """Compute the features of some routes from kept states, and keep the states that others start from."""
         turn = max(self._turn[route] for route in group)
         frontier: Frontier = {}
         for route in group:
@@ -182,10 +182,10 @@ class SharedPrefixes:
 
 @dataclass(eq=False)
 class _Call:
-    """What is known of the images of one call of the backbone.
+    """The data of one call of the backbone.
 
     Attributes:
-        states: by inner node, for routes to come.
+        states: by inner node, for later routes.
         ready: features by leaf, computed and not fetched yet.
     """
 
@@ -198,7 +198,7 @@ class _Call:
         self._version = _version(self.images)
 
     def has(self, images: Tensor) -> bool:
-        """Whether ``images`` are those of this call. Reads back from the device if they lie elsewhere in memory."""
+        """Whether ``images`` are those of this call. Waits for the device if they are in another place in memory."""
         mine = self.images
         if (mine.shape, mine.dtype, mine.device) != (images.shape, images.dtype, images.device):
             return False
@@ -225,12 +225,12 @@ def _first_route(node: Node) -> Route:
 
 
 def _place(tensor: Tensor) -> tuple:
-    """Where the values of a tensor lie: the same for two views of one part of another tensor."""
+    """Where in memory the values of a tensor are: equal for equal views."""
     return tensor.untyped_storage(), tensor.storage_offset(), tensor.stride()
 
 
 def _version(tensor: Tensor) -> int | None:
-    """Counts changes in place. Inference tensors have no such count."""
+    """The number of changes in place. Inference tensors have no such number."""
     return None if tensor.is_inference() else tensor._version
 
 

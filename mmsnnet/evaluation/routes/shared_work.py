@@ -1,4 +1,4 @@
-"""Metrics of many routes shared among ranks: each rank computes those of some routes, and all know all in the end."""
+"""Metrics of many routes shared among ranks: each rank computes those of some routes, and all ranks get all metrics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ T = TypeVar('T')
 class RankGroup:
     """The ranks of a job, connected so that objects travel without passing through a GPU; or one process alone.
 
-    Ranks wait for each other up to a day: one may time routes, or compute metrics, while the others have nothing to do.
+    Ranks wait for each other up to a day, because one may time routes or compute metrics while the others wait.
     All ranks enter it together.
     """
 
@@ -58,7 +58,7 @@ class RankGroup:
 
 
 def interleaved(parts: list[list[T]], size: int) -> list[T]:
-    """Results of all ranks in the order of the samples, which the ranks took in turn, without those that filled up.
+    """Results of all ranks in the order of the samples, which the ranks took in turn, without duplicates at the end.
 
     Raises:
         UserError: ranks have results of unequal length.
@@ -74,6 +74,6 @@ def interleaved(parts: list[list[T]], size: int) -> list[T]:
 
 @contextmanager
 def evaluating_alone() -> Iterator[None]:
-    """Let metrics compute from the results they hold: to MMEngine and them, this process is no rank of a job."""
+    """Let metrics use only the results they hold: MMEngine sees a process without other ranks."""
     with patch.object(torch.distributed, 'is_initialized', lambda: False):
         yield

@@ -1,4 +1,4 @@
-"""Two ways to compute all places of a prefix tree: one by one, or those that enter the same block as one batch."""
+"""Two ways to compute all nodes of a prefix tree: one by one, or in one batch those that enter the same block."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def walk(backbone: StitchedViT, frontier: Frontier, wanted: Collection[Node]) ->
 
     Args:
         frontier: nodes to begin with, and the states from which their steps lead to them.
-        wanted: these nodes, and those below them to go on to.
+        wanted: the nodes to visit.
     """
     for node, before in frontier.items():
         state = backbone.advance(before, node.steps)
@@ -28,10 +28,10 @@ def walk(backbone: StitchedViT, frontier: Frontier, wanted: Collection[Node]) ->
 
 
 def walk_together(backbone: StitchedViT, frontier: Frontier, wanted: Collection[Node]) -> Iterator[tuple[Node, State]]:
-    """Like ``walk``, in the order of the blocks: tokens that enter the same ones go through them as one batch."""
+    """Like ``walk``, but in the order of the blocks: tokens that enter the same blocks run as one batch."""
     tasks = [_Task(node, list(node.steps), state) for node, state in frontier.items()]
     while tasks:
-        # The task that is least far goes first, so that no other arrives at its next block too late to join it.
+        # The task that is behind all others goes first, so that no task arrives at a block too late to join it.
         next_step = min(tasks, key=lambda task: task.position(backbone)).next_step(backbone)
         together = [task for task in tasks if task.next_step(backbone) == next_step]
         _advance(backbone, together, next_step)
@@ -68,7 +68,7 @@ class _Task:
         return Run(step.anchor, step.start, min(step.stop, _next_boundary(backbone, step.anchor, step.start)))
 
     def done(self, step: Step, backbone: StitchedViT) -> None:
-        """Strike out what has been computed."""
+        """Remove a step that has been computed."""
         planned = self.steps.pop(0)
         if isinstance(step, Run):
             self.fraction = step.stop / backbone.anchors[step.anchor].depth
