@@ -5,7 +5,7 @@ $ python tools/benchmark.py CONFIG CHECKPOINT --out benchmark --latency
 $ torchrun --nproc_per_node 8 tools/benchmark.py CONFIG CHECKPOINT --out benchmark --launcher pytorch
 
 Writes stitches.json, stitches.csv, pareto.png, pareto.svg and report.html, which opens in a browser, offline.
-Interrupted at any moment, it goes on with --resume.
+An interrupted call can be resumed with --resume.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__, work_dir='DIR/log')
     add_evaluation_options(parser)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for everything this writes')
-    parser.add_argument('--resume', action='store_true', help='go on with what an interrupted call left in DIR')
+    parser.add_argument('--resume', action='store_true', help='resume an interrupted call from what is in DIR')
     parser.add_argument('--metric', help='what to rank by (default: mIoU or box AP)')
     parser.add_argument(
         '--alone', nargs='*', default=[], metavar='FILE', help='stitches.json of anchors trained alone, to compare with'
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         '--route-batch', type=int, metavar='N', help='routes that run as one batch, to fill a GPU (1)'
     )
     evaluation.add_argument(
-        '--skip-unreadable', action='store_true', help='go on without images that cannot be loaded, naming them'
+        '--skip-unreadable', action='store_true', help='skip and report images that cannot be loaded'
     )
     latency = parser.add_argument_group('latency')
     latency.add_argument(
@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         choices=['measure', 'estimate'],
         help='time every route on this device, or estimate from the times of blocks, in seconds instead of minutes',
     )
-    latency.add_argument('--batch-size', type=int, help='images a pass (1)')
+    latency.add_argument('--batch-size', type=int, help='images per pass (1)')
     latency.add_argument(
         '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='input size (default: that of training)'
     )
@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def change_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Enter what the arguments say into the config; what they do not say stays."""
+    """Enter the arguments into the config; other settings stay."""
     make_stitched(cfg.test_cfg)
     enter_evaluation(cfg, args)
     cfg.log_level = 'WARNING'
@@ -97,7 +97,7 @@ def latency_settings(args: argparse.Namespace) -> dict:
 
 
 def evaluate(runner: Runner, args: argparse.Namespace) -> list[Record]:
-    """Records of all evaluated routes; none on other than the first rank."""
+    """Records of all evaluated routes on the first rank; none on other ranks."""
     loop = runner.test_loop
     loop.progress = RoutesProgress(print, bar=True)
     alone = [record for path in args.alone for record in read_records(path)]

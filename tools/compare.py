@@ -2,9 +2,9 @@
 
 $ python tools/compare.py baseline/stitches.json mine/stitches.json
 
-The hypervolume is the mean, over all budgets that both could spend, of the best metric that a budget buys: in the
-metric's unit, higher is better. A route is dominated if another of its own benchmark costs no more and scores at least
-as much; "beaten" counts those of one that a route of the other beats.
+The hypervolume is the mean, over all budgets in the range of both, of the best metric within a budget. It has the
+metric's unit; higher is better. A route is dominated if another route of its own benchmark costs no more and scores at
+least as much. It is beaten if a route of the other benchmark costs no more and scores more.
 """
 
 import argparse

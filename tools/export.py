@@ -4,7 +4,7 @@ $ python tools/export.py CONFIG CHECKPOINT --route 's[0:3]-l[6:12]' --out stitch
 $ python tools/export.py CONFIG CHECKPOINT --budget latency_ms=20 --records benchmark/stitches.json --out stitch --onnx
 
 Writes DIR/slim.pth with only what this route needs, and DIR/slim.py, the config that loads it in plain MMSegmentation
-or MMDetection with mmsnnet installed. Every file is loaded again, and compared with the route in the supernet.
+or MMDetection with mmsnnet installed. Every file is loaded again, and its outputs are compared with the supernet's.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
         return Segmentor(model)
 
     def detector(images: Tensor) -> Tensor:
-        # With regions that do not hang on its last digit.
+        # With fixed regions: predicted ones would change with the last digit.
         outputs = countable_outputs(model, images, with_masks=True)
         return torch.cat([leaf.flatten() for leaf in tree_leaves(outputs)])
 
@@ -99,7 +99,7 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
-    """Write the files of operators that are asked for; returns what loads from each."""
+    """Write the requested files; returns a function that runs each file, by its name."""
     loaded = {}
     if args.onnx:
         path = args.out / 'segmentor.onnx'
@@ -124,7 +124,7 @@ def parameters_m(model: nn.Module) -> float:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    # Compiled blocks would have to be compiled anew, for a few passes.
+    # A few passes are not worth compiling the blocks again.
     cfg.model.backbone.pop('compile_blocks', None)
     model = build_model(cfg).eval()
     if (args.onnx or args.torch_export) and not hasattr(model, 'encode_decode'):

@@ -1,9 +1,9 @@
-"""Draw a small segmentation data set of shapes: for trying things out where no real one is at hand.
+"""Draw a small segmentation data set of shapes, for experiments without a real data set.
 
 $ python tools/make_shapes.py data/shapes
 
-Six kinds of shapes in random sizes and turns on noisy ground. Two kinds share each hue: half of the answer is in the
-colour of a patch, the other half in the form around it, which is what a larger model is better at.
+Six kinds of shapes of random size and rotation lie on noisy ground. Two kinds share each hue, so colour alone does not
+give the class: the model also has to recognise the form, which a larger model does better.
 """
 
 import argparse

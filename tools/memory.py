@@ -3,8 +3,8 @@
 $ python tools/memory.py configs/coco/stitched-deit3-s-l_mask-rcnn_8xb8-amp-lsj-100e_coco-1024x1024.py
 $ python tools/memory.py CONFIG --batch-size 4 --dtype bfloat16 --with-cp
 
-Predicted from shapes alone, in seconds: it needs neither a GPU nor that memory, and reads no data. A config of a single
-anchor gives that one line.
+The prediction uses shapes alone. It takes seconds, needs neither a GPU nor that memory, and reads no data. A config of
+a single anchor gives one line.
 """
 
 import dataclasses

@@ -3,8 +3,8 @@
 $ python tools/stream.py CONFIG CHECKPOINT --records benchmark/stitches.json --images FOLDER --target-ms 40
 $ python tools/stream.py ... --disturb 50-100 --plot stream.png
 
-The records, from tools/benchmark.py --latency on this device, tell how fast each route is; a BudgetController moves
-along their front. --disturb lets other processes compete for the processor from one frame to another.
+The records of tools/benchmark.py --latency on this device give each route's latency. A BudgetController moves along
+their front. --disturb lets other processes compete for the CPU during some frames.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--records', required=True, metavar='FILE', help='stitches.json with latencies')
     parser.add_argument('--images', required=True, type=Path, metavar='DIR', help='frames, in the order of their names')
     parser.add_argument('--target-ms', type=float, required=True, help='the most a frame should take')
-    parser.add_argument('--patience', type=int, default=10, help='frames before moving to a dearer route (10)')
-    parser.add_argument('--repeat', type=int, default=1, help='go through the images so many times (1)')
+    parser.add_argument('--patience', type=int, default=10, help='frames before moving to a more expensive route (10)')
+    parser.add_argument('--repeat', type=int, default=1, help='number of passes over the images (1)')
     parser.add_argument('--disturb', metavar='FROM-TO', help='frames during which other processes compete')
     parser.add_argument('--device', default='cpu', help='cpu or cuda:0 (cpu)')
     parser.add_argument('--plot', metavar='FILE', help='draw times and routes of all frames')
@@ -77,7 +77,7 @@ def disturbance() -> Iterator['Disturbance']:
 
 
 class Disturbance:
-    """Processes that keep half of the processors busy, while on."""
+    """Processes that keep half of the CPUs busy while it is on."""
 
     def __init__(self) -> None:
         self._processes: list[multiprocessing.Process] = []
@@ -120,13 +120,13 @@ def time_frame(model: nn.Module, image: Path) -> float:
     from mmseg.apis import inference_model
 
     start = time.perf_counter()
-    # Labels on the processor: whatever the device, the frame is done.
+    # Copying the labels to the CPU waits until the frame is done on any device.
     inference_model(model, str(image)).pred_sem_seg.data.cpu()
     return (time.perf_counter() - start) * 1e3
 
 
 def measure_overhead(model: nn.Module, records: Sequence[Record], images: Sequence[Path]) -> float:
-    """Milliseconds that a frame takes beside what was benchmarked."""
+    """Milliseconds that a frame takes beyond what was benchmarked."""
     record = min(records, key=lambda record: record.latency_ms or 0)
     find_backbone(model).set_route(record.id)
     times = [time_frame(model, image) for image in images[:10]]
@@ -141,14 +141,14 @@ def main() -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     if 'decode_head' not in cfg.model:
-        raise UserError(f'frames are shown to segmentors, and this is a {cfg.model.type}')
+        raise UserError(f'this tool runs segmentors, and this is a {cfg.model.type}')
     forget_pretrained(cfg.model)
     from mmseg.apis import init_model
 
     model = init_model(cfg, check_file(args.checkpoint, 'checkpoint'), device=args.device)
     backbone = find_backbone(model)
     overhead_ms = measure_overhead(model, records, images)
-    print(f'beside the route, a frame takes {overhead_ms:.1f} ms')
+    print(f'in addition to the route, a frame takes {overhead_ms:.1f} ms')
     controller = BudgetController(records, args.target_ms, patience=args.patience, overhead_ms=overhead_ms)
     history: list[tuple[Record, float]] = []
     with disturbance() as load:

@@ -32,7 +32,7 @@ from mmsnnet.evaluation import choose_dtype, describe_run, format_table, mixed_p
 from mmsnnet.models import model_cost
 from mmsnnet.stitching import Record, main_metric, write_records
 
-# How metrics are told to save predictions, by the end of their names.
+# Settings with which metrics save predictions, by the end of the metric's name.
 SAVING: dict[str, Callable[[str], dict[str, Any]]] = {
     'IoUMetric': lambda folder: {'output_dir': folder, 'keep_results': True},
     'CocoMetric': lambda folder: {'outfile_prefix': str(Path(folder, 'predictions'))},
@@ -43,15 +43,15 @@ def parse_args() -> argparse.Namespace:
     parser = runner_parser(__doc__)
     add_evaluation_options(parser)
     add_progress_option(parser)
-    whose = "the largest anchor's or else the dearest route's"
-    parser.add_argument('--out', help=f'folder to save predictions to, {whose}')
-    parser.add_argument('--show-dir', help=f'folder to save painted images to, {whose}')
+    whose = 'those of the largest anchor, or else of the most expensive route'
+    parser.add_argument('--out', help=f'folder to save predictions to: {whose}')
+    parser.add_argument('--show-dir', help=f'folder to save painted images to: {whose}')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args()
 
 
 def change_config(cfg: Config, args: argparse.Namespace) -> None:
-    """Enter what the arguments say into the config; what they do not say stays."""
+    """Enter the arguments into the config; other settings stay."""
     enter_evaluation(cfg, args)
     if is_stitch_loop(cfg.test_cfg):
         cfg.test_cfg.setdefault('out_dir', cfg.work_dir)
@@ -67,13 +67,13 @@ def change_config(cfg: Config, args: argparse.Namespace) -> None:
         cfg.visualizer.save_dir = args.show_dir
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-            raise UserError('--tta needs tta_model and tta_pipeline in the config, which has not both')
+            raise UserError('--tta needs tta_model and tta_pipeline in the config, which does not have both')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = {**cfg.tta_model, 'module': cfg.model}
 
 
 def save_predictions(evaluator: dict | list[dict], folder: str) -> None:
-    """Let the metrics of an evaluator save predictions, those that can.
+    """Let those metrics of an evaluator that can save predictions do so.
 
     Raises:
         UserError: none of them can.

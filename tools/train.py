@@ -12,7 +12,7 @@ from mmsnnet.engine import check_data_folders
 def main() -> None:
     parser = runner_parser(__doc__)
     add_progress_option(parser)
-    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work directory')
+    parser.add_argument('--resume', action='store_true', help='resume from the latest checkpoint in the work directory')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     args = parser.parse_args()
     cfg = load_runner_config(args)
