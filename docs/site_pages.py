@@ -1,4 +1,4 @@
-"""MkDocs hook: the pages at the root of the repository are pages of the site too, and links between all of them hold."""
+"""A hook of MkDocs: the pages at the repository's root are pages of the site too, and links between them hold."""
 
 import re
 from pathlib import Path
