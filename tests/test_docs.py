@@ -140,3 +140,14 @@ def test_the_citation_is_of_this_version_and_of_the_papers_in_the_readme():
     assert [paper['title'] for paper in papers] == titles
     for paper, authors in zip(papers, re.findall(r'author=\{(.*)\}', entries), strict=True):
         assert ' and '.join(f'{a["family-names"]}, {a["given-names"]}' for a in paper['authors']) == authors
+
+
+def test_names_in_the_architecture_page_exist():
+    text = (DOCS / 'architecture.md').read_text()
+    names = set(re.findall(r'`([^`\n]+)`', re.sub(r'```.*?```', '', text, flags=re.DOTALL)))
+    files = {name for name in names if re.fullmatch(r'[\w/]+\.py', name)}
+    assert {name for name in files if not any(ROOT.glob(f'**/{name}'))} == set()
+    code = '\n'.join(path.read_text() for folder in ('mmsnnet', 'tests') for path in (ROOT / folder).rglob('*.py'))
+    defined = {name for name in names if re.fullmatch(r'_?[A-Z]\w+|[a-z]+_\w+', name)}
+    assert len(defined) > 40
+    assert {name for name in defined if not re.search(rf'\b{name}\b', code)} == set()
