@@ -39,6 +39,12 @@ EXTRAS = {
     # The tests build wheels offline: setuptools can by itself from 70.1 on.
     'tests': ['packaging', 'pytest>=8', 'pytest-xdist>=3', 'pyyaml', 'selenium>=4.20', 'setuptools>=70.1'],
     'dev': ['ruff'],
+    # mkdocstrings needs Python 3.11.
+    'docs': [
+        "mkdocs>=1.6,<2; python_version >= '3.11'",
+        "mkdocs-material>=9.5; python_version >= '3.11'",
+        "mkdocstrings[python]>=1; python_version >= '3.11'",
+    ],
 }
 EXTRAS['all'] = [*EXTRAS['seg'], *EXTRAS['det'], *EXTRAS['mim'], *EXTRAS['export']]
 
