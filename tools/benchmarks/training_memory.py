@@ -97,11 +97,17 @@ def measure(path: Path, data_root: str | None, batch_size: int | None, cheapest:
 
 
 def photographs(cfg: Config, data_root: str, count: int) -> dict:
-    """A batch of the validation split, through the training pipeline."""
+    """A batch of the validation split, through the training pipeline. Of a detector's, those with the most objects.
+
+    A training takes as much memory as its most crowded batch does.
+    """
     given = cfg.val_dataloader.dataset
     split = {key: given[key] for key in ('ann_file', 'data_prefix') if key in given}
     dataset = DATASETS.build({**cfg.train_dataloader.dataset, **split, 'data_root': data_root})
-    return pseudo_collate([dataset[index] for index in range(count)])
+    most_objects = sorted(
+        range(len(dataset)), key=lambda index: -len(dataset.get_data_info(index).get('instances', []))
+    )
+    return pseudo_collate([dataset[index] for index in most_objects[:count]])
 
 
 def compare(model: nn.Module, batch: dict | None, setting: TrainingSetting, predicted: TrainingMemory) -> dict:
@@ -140,8 +146,8 @@ def table(results: dict) -> str:
         *(predicted_row(name, results['predicted'][name]) for name in sorted(results['predicted'])),
         '\n## Predicted and measured\n',
         'One training step on a CPU in float32: what it takes beyond weights and optimizer state, GiB. A prediction '
-        'for a detector is of as many regions as it may sample; photographs with few objects give it fewer, blank '
-        'images have 100 objects. '
+        'for a detector is of as many regions as it may sample; photographs with few objects give it fewer. '
+        'The photographs here are those with the most objects, up to 25; blank images have 100. '
         'Resident memory includes what the allocator keeps, and buffers inside operators.\n',
         '| config | stitch | images | predicted | measured | ratio | resident |',
         '|---|---|---:|---:|---:|---:|---:|',
