@@ -16,7 +16,7 @@ from torch import Tensor
 from mmsnnet.cli import command
 from mmsnnet.models import StitchedViT
 from mmsnnet.stitching import Route, StitchSpace
-from tools.benchmarks.pages import describe_environment, environment, markdown_table, write_results
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
 
 Contestant = Callable[[], tuple[Tensor, ...]]
 
@@ -299,9 +299,8 @@ def format_page(results: dict, comparisons: list[Comparison]) -> str:
         *toy_notice(settings['toy']),
         f'Medians of {settings["repetitions"]} turns taken alternately, in brackets the quartiles. '
         f'Input {shape}, {settings["dtype"]}, random weights. GFLOPs count one multiply-add as one.\n',
-        describe_environment(results['environment']),
     ]
-    return '\n'.join(sections) + '\n'
+    return join_page(sections, results['environment'])
 
 
 def toy_notice(toy: bool) -> list[str]:

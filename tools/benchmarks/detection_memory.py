@@ -26,7 +26,7 @@ from mmsnnet.cli import command, config_parser, forget_pretrained, load_config
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.evaluation.routes.coco_metric import FastCocoMetric
 from mmsnnet.stitching import StitchSpace
-from tools.benchmarks.pages import describe_environment, environment, markdown_table, write_results
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
 from tools.benchmarks.process_memory import peak_mib, reset_peak, resident_mib
 
 MIB = 2**20
@@ -132,9 +132,8 @@ def format_page(results: dict) -> str:
                 for name, row in results['evaluators'].items()
             ),
         ),
-        describe_environment(results['environment']),
     ]
-    return '\n'.join(sections) + '\n'
+    return join_page(sections, results['environment'])
 
 
 @command
@@ -159,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             make = partial(FastCocoMetric, ann_file=str(path), metric=['bbox', 'segm'], evaluator=name)
             evaluators[name] = measure_evaluator(make, replicas, metainfo)
             tell(f'evaluated by {name}')
-    results = {
+    measured = {
         'benchmark': 'detection_memory',
         'environment': environment(torch.device('cpu')),
         'images': args.images,
@@ -168,10 +167,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         'collecting': collecting,
         'evaluators': evaluators,
     }
-    page = format_page(results)
+    page = format_page(measured)
     print(page)
     if args.out:
-        write_results(args.out, results, page)
+        write_results(args.out, measured, page)
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ from mmsnnet.cli import command
 from mmsnnet.evaluation import LatencyBench, LatencySetting
 from mmsnnet.stitching import Route
 from tools.benchmarks.common import parse_args, toy_notice
-from tools.benchmarks.pages import describe_environment, environment, markdown_table, write_results
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
 
 LARGEST_ERROR_PERCENT = 5.0
 # Routes timed between two estimates.
@@ -138,9 +138,8 @@ def format_page(results: dict) -> str:
         ),
         f'Medians of {settings["repetitions"]} passes ({again} routes: more), of the estimates before them, and of '
         f'their ratios. Input {shape}, {settings["dtype"]}, random weights, backbone alone.\n',
-        describe_environment(results['environment']),
     ]
-    return '\n'.join(sections) + '\n'
+    return join_page(sections, results['environment'])
 
 
 @command

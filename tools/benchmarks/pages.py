@@ -15,10 +15,11 @@ def environment(device: torch.device) -> dict[str, str | dict[str, str]]:
     return {'device': describe_device(device), 'cpu': describe_device(torch.device('cpu')), 'versions': versions()}
 
 
-def describe_environment(env: dict) -> str:
-    """One line of an ``environment``, or of a record's provenance, which has no ``cpu``."""
+def join_page(sections: Sequence[str], env: dict) -> str:
+    """The sections, then a line on the ``environment``, or on a record's provenance, which has no ``cpu``."""
     machines = dict.fromkeys([env['device'], env.get('cpu', env['device'])])
-    return ', '.join([*machines, *(f'{name} {version}' for name, version in env['versions'].items())]) + '.'
+    line = ', '.join([*machines, *(f'{name} {version}' for name, version in env['versions'].items())])
+    return '\n'.join([*sections, f'{line}.\n'])
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -38,7 +38,7 @@ from mmsnnet.evaluation.profiling.training_memory import (
 )
 from mmsnnet.models import find_backbone
 from mmsnnet.models.blank_batch import blank_batch
-from tools.benchmarks.pages import describe_environment, environment, markdown_table, write_results
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
 from tools.benchmarks.process_memory import peak_mib, reset_peak, resident_mib
 
 ROOT = Path(__file__).parents[2]
@@ -161,9 +161,8 @@ def format_page(results: dict) -> str:
         'The photographs here are those with the most objects, up to 25; blank images have 100. '
         'Resident memory includes what the allocator keeps, and buffers inside operators.\n',
         markdown_table(MEASURED, (measured_row(name, row) for name, rows in measured for row in rows)),
-        describe_environment(results['environment']),
     ]
-    return '\n'.join(sections) + '\n'
+    return join_page(sections, results['environment'])
 
 
 def predicted_row(name: str, entry: dict) -> list[str]:

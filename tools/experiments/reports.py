@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmsnnet.stitching import Record, front_records, hypervolume
-from tools.benchmarks.pages import describe_environment, markdown_table
+from tools.benchmarks.pages import join_page, markdown_table
 
 # Where fronts are read off: shares of the way from the small anchor's cost to the large one's.
 BUDGETS = (0.2, 0.4, 0.6, 0.8)
@@ -99,9 +99,8 @@ def format_page(results: dict) -> str:
         f"{reference}'s stitching layers, same seed: the share of the variance of the features they enter that least "
         'squares explains, and the stitch that switches there and nowhere else:\n',
         _layers_table(ways[reference]),
-        describe_environment(results['provenance']),
     ]
-    return '\n'.join(sections) + '\n'
+    return join_page(sections, results['provenance'])
 
 
 def _differences(way: str, runs: dict, reference: dict) -> list[str]:
