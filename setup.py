@@ -11,6 +11,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # What mim looks for in `mmsnnet/.mim`: `mim train mmsnnet CONFIG`, `mim run mmsnnet flops`, `mim search mmsnnet`.
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
+# What is of use in a clone alone: shell scripts that set it up, and research code.
+CLONE_ONLY = ('*.sh', 'benchmarks', 'experiments')
 
 # No OpenMMLab package stands here. The forks that live on (onedl-*) are imported under the same names, and so is
 # compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. torch 2.1 is the
@@ -21,6 +23,7 @@ INSTALL_REQUIRES = [
     'matplotlib>=3.6',
     'numpy>=1.24',
     'plotly>=5.20',
+    'tabulate>=0.9',
     'timm>=1.0.26',
     'torch>=2.1',
     'torchvision>=0.16',
@@ -87,8 +90,7 @@ def link(source: Path, target: Path):
 
 def copy(source: Path, target: Path):
     if source.is_dir():
-        # The shell scripts set up a clone: they have no use without the repository around them.
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc', '*.sh'))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc', *CLONE_ONLY))
     else:
         shutil.copyfile(source, target)
 

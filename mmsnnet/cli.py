@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -207,16 +208,16 @@ def forget_pretrained(model: ConfigDict) -> None:
             anchor.pop(argument, None)
 
 
-def command(main: Callable[[], None]) -> Callable[[], None]:
+def command(main: Callable[..., None]) -> Callable[..., None]:
     """A ``main`` that prints a user error as one line, and shows the traceback of any other error.
 
     Ranks that have succeeded end together.
     """
 
     @functools.wraps(main)
-    def wrapped() -> None:
+    def wrapped(*args: Any) -> None:
         try:
-            main()
+            main(*args)
             _end_process_group()
         except KeyboardInterrupt:
             sys.exit('interrupted')

@@ -1,54 +1,60 @@
 """The benchmarks run, and compare two things that compute the same. What they measure is not tested."""
 
 import json
-import runpy
-import sys
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parent.parent / 'tools' / 'benchmarks'
-COMMON = runpy.run_path(str(FOLDER / 'common.py'), run_name='common')
+from tools.benchmarks import (
+    anchor_overhead,
+    latency_estimate,
+    one_pass,
+    one_pass_windowed,
+    routes_vs_mae,
+    train_step,
+    training_memory,
+    windowed_attention,
+)
+from tools.benchmarks.common import Bound, compare
+
 ARGS = Namespace(device=torch.device('cpu'), warmup=1, repetitions=2)
 
 
 @pytest.fixture
-def run_toy(tmp_path, monkeypatch, capsys) -> Callable[[str], dict]:
+def run_toy(tmp_path, capsys) -> Callable[[ModuleType], dict]:
     """Results of a benchmark in toy size."""
 
-    def run(name: str) -> dict:
-        out = tmp_path / 'results' / f'{name}.json'
-        script = str(FOLDER / f'{name}.py')
-        monkeypatch.setattr(sys, 'argv', [script, '--toy', '--repetitions', '3', '--out', str(out)])
+    def run(benchmark: ModuleType) -> dict:
+        out = tmp_path / 'results' / 'toy.json'
         capsys.readouterr()
-        runpy.run_path(script, run_name='__main__')
+        benchmark.main(['--toy', '--repetitions', '3', '--out', str(out)])
         assert out.with_suffix('.md').read_text().strip() == capsys.readouterr().out.strip()
         return json.loads(out.read_text())
 
-    monkeypatch.syspath_prepend(FOLDER)
     return run
 
 
 @pytest.mark.parametrize(
-    ('name', 'bounds'),
+    ('benchmark', 'bounds'),
     [
-        ('anchor_overhead', ['<= 1.02', '<= 1.02', None]),
-        ('routes_vs_mae', ['>= 1.5'] * 5),
-        ('train_step', ['<= 1.05'] * 3),
-        ('one_pass', ['>= 2.3', None]),
-        ('one_pass_windowed', ['>= 2']),
-        ('windowed_attention', ['>= 1'] * 4 + [None] * 2),
+        (anchor_overhead, ['<= 1.02', '<= 1.02', None]),
+        (routes_vs_mae, ['>= 1.5'] * 5),
+        (train_step, ['<= 1.05'] * 3),
+        (one_pass, ['>= 2.3', None]),
+        (one_pass_windowed, ['>= 2']),
+        (windowed_attention, ['>= 1'] * 4 + [None] * 2),
     ],
+    ids=lambda value: value.__name__.rpartition('.')[2] if isinstance(value, ModuleType) else None,
 )
-def test_benchmark_compares_equals_and_reports(run_toy, name, bounds):
-    results = run_toy(name)
-    assert results['benchmark'] == name
-    assert set(results['environment']) == {'device', 'cpu', 'num_threads', 'python', 'versions'}
-    assert {'torch', 'timm', 'mmseg', 'mmsnnet'} <= set(results['environment']['versions'])
+def test_benchmark_compares_equals_and_reports(run_toy, benchmark, bounds):
+    results = run_toy(benchmark)
+    assert f'tools.benchmarks.{results["benchmark"]}' == benchmark.__name__
+    assert set(results['environment']) == {'device', 'cpu', 'versions'}
+    assert {'python', 'torch', 'timm', 'mmsegmentation', 'mmsnnet'} <= set(results['environment']['versions'])
     assert results['settings'].items() >= dict(input_shape=[1, 3, 64, 64], dtype='float32', repetitions=3).items()
     assert [comparison['bound'] for comparison in results['comparisons']] == bounds
     for comparison in results['comparisons']:
@@ -64,7 +70,7 @@ def test_benchmark_compares_equals_and_reports(run_toy, name, bounds):
 
 
 def test_latency_estimate_is_compared_for_every_route(run_toy):
-    results = run_toy('latency_estimate')
+    results = run_toy(latency_estimate)
     assert len({row['route'] for row in results['routes']}) == len(results['routes']) == 14
     errors = []
     for row in results['routes']:
@@ -81,7 +87,7 @@ def test_latency_estimate_is_compared_for_every_route(run_toy):
 def test_contestants_take_turns():
     turns = []
     contestants = {name: lambda name=name: (turns.append(name), (torch.ones(2),))[1] for name in 'ab'}
-    comparison = COMMON['compare']('case', contestants, ARGS)
+    comparison = compare('case', contestants, ARGS)
     assert ''.join(turns) == 'ababab'
     assert [len(samples) for samples in comparison.samples_ms.values()] == [2, 2]
     assert comparison.difference == 0
@@ -91,26 +97,24 @@ def test_contestants_take_turns():
 def test_contestants_that_compute_something_else_are_refused(value):
     contestants = {'a': lambda: (torch.ones(2),), 'b': lambda: (torch.full((2,), value),)}
     with pytest.raises(RuntimeError, match='do not compute the same'):
-        COMMON['compare']('case', contestants, ARGS)
+        compare('case', contestants, ARGS)
 
 
 @pytest.mark.parametrize(('relation', 'held', 'broken'), [('<=', 1.02, 1.03), ('>=', 1.02, 1.01)])
 def test_bounds(relation, held, broken):
-    bound = COMMON['Bound'](relation, 1.02)
+    bound = Bound(relation, 1.02)
     assert bound.holds(held)
     assert not bound.holds(broken)
 
 
-def test_training_memory_is_predicted_and_measured(make_config, data_root, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    benchmark = runpy.run_path(str(FOLDER / 'training_memory.py'))
+def test_training_memory_is_predicted_and_measured(make_config, data_root, tmp_path):
     make_config().dump(tmp_path / 'toy.py')
-    predicted = benchmark['predict'](tmp_path / 'toy.py')
-    rows = benchmark['measure'](tmp_path / 'toy.py', str(data_root), 4)
+    predicted = training_memory.predict(tmp_path / 'toy.py')
+    rows = training_memory.measure(tmp_path / 'toy.py', str(data_root), 4)
     assert list(predicted['routes']) == ['cheapest s[0:2]', 'median l[0:2]-s[1:2]', 'most expensive l[0:4]']
     for row in rows:
         assert row['batch_size'] == 4
         assert row['ratio'] == row['predicted'] / row['measured'] == pytest.approx(1, abs=0.05)
-    environment = {'cpu': 'some', 'python': '3', 'versions': {}}
-    page = benchmark['table']({'predicted': {'toy': predicted}, 'measured': {'toy': rows}, 'environment': environment})
-    assert page.count('`toy` |') == 1 + 2
+    environment = {'device': 'some', 'versions': {}}
+    results = {'predicted': {'toy': predicted}, 'measured': {'toy': rows}, 'environment': environment}
+    assert training_memory.format_page(results).count('| `toy` ') == 1 + 2

@@ -82,6 +82,10 @@ def test_wheel_holds_the_package_and_what_mim_needs(clone, tmp_path):
         assert {path.relative_to(clone).as_posix() for path in (clone / 'mmsnnet').rglob(ending)} <= names
     assert {name.split('/')[0] for name in names} == {'mmsnnet', f'mmsnnet-{mmsnnet.__version__}.dist-info'}
     assert [name for name in names if name.endswith(('.sh', '.pyc'))] == []
+    # No research code.
+    assert {name.split('/')[3] for name in names if name.startswith('mmsnnet/.mim/tools/')} == {
+        path.name for path in (ROOT / 'tools').glob('*.py')
+    }
 
 
 def test_mim_finds_the_sources_of_an_editable_install(clone, tmp_path):

@@ -11,6 +11,7 @@ import dataclasses
 
 import torch
 from mmengine.logging import MMLogger
+from tabulate import tabulate
 
 from mmsnnet.cli import build_model, command, config_parser, load_config
 from mmsnnet.engine import configured_optimizer, configured_setting
@@ -58,14 +59,12 @@ def describe(setting: TrainingSetting) -> str:
 
 def format_memory(predicted: dict[str, TrainingMemory]) -> str:
     """A line of GiB for each route."""
-    width = max(map(len, predicted))
-    lines = [' ' * width + ''.join(f'{name:>{len(name) + 3}}' for name in COLUMNS)]
+    rows = []
     for name, memory in predicted.items():
         parts = (memory.weights, memory.gradients, memory.optimizer_state, memory.activations)
         values = (*parts, memory.total(distributed=False), memory.total(distributed=True))
-        cells = (f'{value / 2**30:{len(column) + 3}.1f}' for value, column in zip(values, COLUMNS, strict=True))
-        lines.append(f'{name:{width}}{"".join(cells)}')
-    return '\n'.join(lines)
+        rows.append([name, *(value / 2**30 for value in values)])
+    return tabulate(rows, headers=['', *COLUMNS], tablefmt='plain', floatfmt='.1f')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,10 @@
 """The command lines on a toy job."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -14,11 +12,8 @@ def run_tool(monkeypatch):
     """Run a tool's ``main`` in this process; a user's mistake comes as ``SystemExit`` with the one line shown."""
 
     def run(name: str, *args) -> None:
-        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
-        module.main()
+        importlib.import_module(f'tools.{name}').main()
 
     return run
 

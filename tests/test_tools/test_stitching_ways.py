@@ -1,7 +1,7 @@
 """The experiments' configs and report, without training anything."""
 
-import importlib
 import json
+import re
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +13,8 @@ from mmsnnet.cli import build_model
 from mmsnnet.models import find_backbone
 from mmsnnet.registry import ROUTE_SAMPLERS
 from mmsnnet.stitching import Record, Route, StitchSpace, read_records, write_records
+from tools.experiments import jobs
+from tools.experiments.stitching_ways import FOLLOWED, WAYS, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,20 +26,20 @@ def record(route: Route, score: float) -> Record:
     return Record(route.id, route.name, route.kind, gflops, 1.0, {'mIoU': score}, provenance=provenance)
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """The tool, with trainings that end at once: each leaves what a test would, scores falling with the seed."""
+@pytest.fixture(autouse=True)
+def _in_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'experiments'))
-    for name in ('jobs', 'reports', 'stitching_ways'):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    module, jobs = importlib.import_module('stitching_ways'), sys.modules['jobs']
-    module.calls, module.real_run = [], jobs.run
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[str, Path]]:
+    """Scripts that ran, with configs. They end at once and leave what a test would, scores falling with the seed."""
+    calls = []
     # Python 3.11 parses no two files at a time.
     lock = threading.Lock()
 
     def run(log: Path, num_threads: int, script: str, config: Path, *words: str | Path) -> None:
-        module.calls.append((script, config))
+        calls.append((script, config))
         folder = Path(words[words.index('--work-dir') + 1])
         with lock:
             cfg = Config.fromfile(config)
@@ -56,26 +58,23 @@ def tool(monkeypatch):
         write_records([record(route, score + route.id / 4) for route in routes], folder / 'stitches.json')
 
     monkeypatch.setattr(jobs, 'run', run)
-    yield module
-    for name in ('jobs', 'reports', 'stitching_ways'):
-        sys.modules.pop(name, None)
+    return calls
 
 
-def call(tool, monkeypatch, *words: str | Path) -> None:
-    monkeypatch.setattr(sys, 'argv', ['stitching_ways.py', *map(str, words)])
-    tool.main()
+def call(*words: str | int | Path) -> None:
+    main([str(word) for word in words])
 
 
 @pytest.mark.parametrize('num_at_once', [1, 3])
-def test_trains_every_way_once_and_reports(num_at_once, tool, tmp_path, monkeypatch, capsys):
+def test_trains_every_way_once_and_reports(num_at_once, calls, tmp_path, capsys):
     words = ['--iterations', 100, '--seeds', 0, 2, '--jobs', num_at_once]
     words += ['--out', tmp_path / 'out', '--report', tmp_path]
-    call(tool, monkeypatch, *words)
-    num_trainings = 2 * (2 + len(tool.WAYS)) + len(tool.FOLLOWED)
-    num_stops = 4 * len(tool.FOLLOWED)
-    assert len(tool.calls) == 2 * num_trainings + num_stops
-    call(tool, monkeypatch, *words)
-    assert len(tool.calls) == 2 * num_trainings + num_stops
+    call(*words)
+    num_trainings = 2 * (2 + len(WAYS)) + len(FOLLOWED)
+    num_stops = 4 * len(FOLLOWED)
+    assert len(calls) == 2 * num_trainings + num_stops
+    call(*words)
+    assert len(calls) == 2 * num_trainings + num_stops
 
     results = json.loads((tmp_path / 'stitching_ways.json').read_text())
     volumes = [seed['hypervolume'] for seed in results['ways']['SN-Netv2']['seeds']]
@@ -83,6 +82,7 @@ def test_trains_every_way_once_and_reports(num_at_once, tool, tmp_path, monkeypa
     assert results['ways']['SN-Netv2']['curves']['l[0:12]'] == [[at, 20.25] for at in (0, 10, 20, 40, 70, 100)]
     page = (tmp_path / 'stitching_ways.md').read_text()
     assert page in capsys.readouterr().out
+    page = re.sub(' +', ' ', page)
     assert '| up.0.4 | 54.0% | `s[0:4]-l[8:12]` | 21.25 | 21.25 |' in page
     (trained,) = (runs['trained_gflops'] for way, runs in results['ways'].items() if 'sandwich' in way)
     # A third each of 1 and 13 GFLOPs, a third of any in between.
@@ -96,8 +96,8 @@ def test_trains_every_way_once_and_reports(num_at_once, tool, tmp_path, monkeypa
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-def test_ways_differ_in_what_they_are_named_after(tool, tmp_path, monkeypatch):
-    call(tool, monkeypatch, '--seeds', 5, '--iterations', 100, '--out', tmp_path)
+def test_ways_differ_in_what_they_are_named_after(calls, tmp_path):
+    call('--seeds', 5, '--iterations', 100, '--out', tmp_path)
     folder = tmp_path / '100-iterations' / '5'
     seen = {}
     for path in folder.glob('SN-*/config.py'):
@@ -123,16 +123,15 @@ def test_ways_differ_in_what_they_are_named_after(tool, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('iterations', [40, 105])
-def test_refuses_lengths_that_the_schedule_or_the_stops_do_not_fit(iterations, tool, tmp_path, monkeypatch):
+def test_refuses_lengths_that_the_schedule_or_the_stops_do_not_fit(iterations, calls, tmp_path):
     with pytest.raises(SystemExit, match=f'a multiple of 10, got {iterations}'):
-        call(tool, monkeypatch, '--iterations', iterations, '--out', tmp_path)
+        call('--iterations', iterations, '--out', tmp_path)
 
 
-def test_a_training_that_fails_stops_the_rest_and_says_where_to_look(tool, tmp_path, monkeypatch):
+def test_a_training_that_fails_stops_the_rest_and_says_where_to_look(tmp_path, monkeypatch):
     log = tmp_path / '1000-iterations' / '0' / 'small' / 'log.txt'
     monkeypatch.setattr(sys, 'executable', 'false')
-    monkeypatch.setattr(sys.modules['jobs'], 'run', tool.real_run)
     with pytest.raises(SystemExit, match=f'error: tools/train.py ended with status 1; see the end of {log}'):
-        call(tool, monkeypatch, '--out', tmp_path)
+        call('--out', tmp_path)
     assert log.read_text().startswith('$ python tools/train.py')
     assert len(list(tmp_path.glob('*/*/*/log.txt'))) < 6

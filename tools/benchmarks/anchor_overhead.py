@@ -1,6 +1,6 @@
 """What does an anchor's route in a StitchedViT cost over the bare timm model?
 
-$ python tools/benchmarks/anchor_overhead.py --out docs/benchmarks/anchor_overhead.json
+$ python -m tools.benchmarks.anchor_overhead --out docs/benchmarks/anchor_overhead.json
 
 DeiT3-S and -L at 512x512, batch 1, evaluation mode, against timm's own forward_intermediates with the same weights and
 output levels. The bare model is built for the image size, while the StitchedViT resizes its position embedding in every
@@ -14,15 +14,14 @@ from functools import partial
 
 import timm
 import torch
-from common import Bound, Comparison, Pair, compare, parse_args, report
 from timm.layers import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import Tensor
 
-from mmsnnet.cli import command
 from mmsnnet.models import Anchor, StitchedViT, StitchingLayer, route_costs
 from mmsnnet.stitching import Tap
 from mmsnnet.stitching.plan import tapped_block
+from tools.benchmarks.common import Bound, Comparison, Pair, benchmark, compare
 
 BOUND = Bound('<=', 1.02)
 
@@ -89,10 +88,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     return comparisons
 
 
-@command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=7)
-    report(run_benchmark(args), __doc__, args)
+main = benchmark(__file__, __doc__, run_benchmark, repetitions=7)
 
 
 if __name__ == '__main__':

@@ -2,27 +2,25 @@
 
 import argparse
 import ctypes
-import json
 import operator
-import platform
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmsnnet.cli import command
 from mmsnnet.models import StitchedViT
 from mmsnnet.stitching import Route, StitchSpace
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
 
 Contestant = Callable[[], tuple[Tensor, ...]]
 
-PACKAGES = ('torch', 'timm', 'mmengine', 'mmcv', 'mmseg', 'mmsnnet')
+COLUMNS = ('case', 'GFLOPs', 'first', 'ms', 'second', 'ms', 'first / second', 'wanted')
 RELATIONS = {'<=': operator.le, '>=': operator.ge}
 # Two contestants that compute the same differ by rounding alone.
 TOLERANCE = 1e-3
@@ -148,10 +146,33 @@ def summary(samples_ms: list[float]) -> dict[str, float]:
     return {'median_ms': median, 'q1_ms': first, 'q3_ms': third, 'iqr_ms': third - first}
 
 
-def parse_args(description: str, repetitions: int, photos: bool = False, more: bool = False) -> argparse.Namespace:
+def benchmark(
+    file: str, description: str, run: Callable[[argparse.Namespace], list[Comparison]], **arguments
+) -> Callable[..., None]:
+    """The ``main`` of a benchmark: it takes the command line's words, compares what ``run`` does, and reports.
+
+    Args:
+        file: ``__file__`` of the benchmark.
+        description: its docstring, whose first line is its question.
+        **arguments: of ``parse_args``.
+    """
+
+    @command
+    def main(argv: Sequence[str] | None = None) -> None:
+        args = parse_args(argv, description, **arguments)
+        report(Path(file).stem, description.splitlines()[0], run(args), args)
+
+    return main
+
+
+def parse_args(
+    argv: Sequence[str] | None, description: str, repetitions: int, photos: bool = False, more: bool = False
+) -> argparse.Namespace:
     """The arguments of every benchmark, with ``device`` as a ``torch.device`` and ``pair`` chosen.
 
     Args:
+        argv: the command line's words; None for those of this process.
+        repetitions: turns of each contestant, unless the command line says otherwise.
         photos: also take photographs.
         more: also take ``--more``, to go on from what ``--out`` holds.
     """
@@ -167,7 +188,7 @@ def parse_args(description: str, repetitions: int, photos: bool = False, more: b
         parser.add_argument('--photos', nargs='+', type=Path, default=[], metavar='FILE', help='images (random ones)')
     if more:
         parser.add_argument('--more', action='store_true', help='go on from the results at --out')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if more and args.more and not (args.out and args.out.is_file()):
         parser.error(f'--more: no results at --out {args.out}')
     if args.repetitions < 1 or args.warmup < 0:
@@ -244,9 +265,8 @@ def max_relative_difference(case: str, first: tuple[Tensor, ...], second: tuple[
     return difference
 
 
-def report(comparisons: list[Comparison], description: str, args: argparse.Namespace) -> None:
-    """Print a markdown table; write it and the JSON if ``--out`` is given."""
-    name, question = Path(sys.argv[0]).stem, description.splitlines()[0]
+def report(name: str, question: str, comparisons: list[Comparison], args: argparse.Namespace) -> None:
+    """Print a page; write it and the JSON if ``--out`` is given."""
     results = {
         'benchmark': name,
         'question': question,
@@ -262,61 +282,44 @@ def report(comparisons: list[Comparison], description: str, args: argparse.Names
         },
         'comparisons': [comparison.to_dict() for comparison in comparisons],
     }
-    table = '\n'.join(markdown(results, comparisons)) + '\n'
-    print(table)
+    page = format_page(results, comparisons)
+    print(page)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=2) + '\n')
-        args.out.with_suffix('.md').write_text(table)
+        write_results(args.out, results, page)
         print(f'wrote {args.out} and {args.out.with_suffix(".md")}', file=sys.stderr)
 
 
-def environment(device: torch.device) -> dict[str, str | int | dict[str, str]]:
-    """What the times depend on besides the code."""
-    return {
-        'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
-        'cpu': cpu_model(),
-        'num_threads': torch.get_num_threads(),
-        'python': platform.python_version(),
-        'versions': {name: import_module(name).__version__ for name in PACKAGES},
-    }
-
-
-def cpu_model() -> str:
-    info = Path('/proc/cpuinfo')
-    match = re.search(r'^model name\s*: (.*)$', info.read_text(), re.MULTILINE) if info.is_file() else None
-    return match[1] if match else platform.processor() or platform.machine()
-
-
-def markdown(results: dict, comparisons: list[Comparison]) -> Iterator[str]:
-    """Lines of a page: the question, one table, what it was measured with."""
-    settings, env = results['settings'], results['environment']
-    yield f'# {results["question"]}\n'
-    yield '| case | GFLOPs | first | ms | second | ms | first / second | wanted |'
-    yield '|---|---:|---|---:|---|---:|---:|---|'
-    for comparison in comparisons:
-        (first, first_ms), (second, second_ms) = comparison.samples_ms.items()
-        gflops, bound = comparison.details.get('gflops'), comparison.bound
-        cells = [
-            comparison.case,
-            '' if gflops is None else f'{gflops:.4g}',
-            first,
-            format_ms(first_ms),
-            second,
-            format_ms(second_ms),
-            f'**{comparison.ratio:.3f}**',
-            '' if bound is None else f'{bound}: {"yes" if bound.holds(comparison.ratio) else "no"}',
-        ]
-        yield f'| {" | ".join(cells)} |'
+def format_page(results: dict, comparisons: list[Comparison]) -> str:
+    """The question, one table, what it was measured with."""
+    settings = results['settings']
     shape = ' x '.join(str(size) for size in settings['input_shape'])
-    versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
-    if settings['toy']:
-        yield '\n**A toy run: its times say nothing.**'
-    yield (
-        f'\nMedians of {settings["repetitions"]} turns taken alternately, in brackets the quartiles. '
-        f'Input {shape}, {settings["dtype"]}, random weights. GFLOPs count one multiply-add as one.\n'
-    )
-    yield f'{env["device"]} ({env["cpu"]}), {env["num_threads"]} threads, Python {env["python"]}, {versions}.'
+    sections = [
+        f'# {results["question"]}\n',
+        markdown_table(COLUMNS, map(format_row, comparisons)),
+        *toy_notice(settings['toy']),
+        f'Medians of {settings["repetitions"]} turns taken alternately, in brackets the quartiles. '
+        f'Input {shape}, {settings["dtype"]}, random weights. GFLOPs count one multiply-add as one.\n',
+    ]
+    return join_page(sections, results['environment'])
+
+
+def toy_notice(toy: bool) -> list[str]:
+    return ['**A toy run: its times say nothing.**\n'] if toy else []
+
+
+def format_row(comparison: Comparison) -> list[str]:
+    (first, first_ms), (second, second_ms) = comparison.samples_ms.items()
+    gflops, bound = comparison.details.get('gflops'), comparison.bound
+    return [
+        comparison.case,
+        '' if gflops is None else f'{gflops:.4g}',
+        first,
+        format_ms(first_ms),
+        second,
+        format_ms(second_ms),
+        f'**{comparison.ratio:.3f}**',
+        '' if bound is None else f'{bound}: {"yes" if bound.holds(comparison.ratio) else "no"}',
+    ]
 
 
 def format_ms(samples_ms: list[float]) -> str:

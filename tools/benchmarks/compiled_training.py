@@ -1,6 +1,6 @@
 """How much faster does a route train when blocks are compiled, and how many are compiled for all routes?
 
-$ python tools/benchmarks/compiled_training.py --out docs/benchmarks/compiled_training.json
+$ python -m tools.benchmarks.compiled_training --out docs/benchmarks/compiled_training.json
 
 The training step of train_step.py, float32, with and without compile_blocks. Blocks and stitching layers are compiled
 when a route first runs them; every further route should find its own compiled already. Graphs are counted after the
@@ -12,11 +12,10 @@ import time
 from argparse import Namespace
 
 import torch
-from common import Comparison, compare, example_routes, parse_args, report
-from train_step import make_batch, make_step, make_supernet
 
-from mmsnnet.cli import command
 from mmsnnet.models.compilation import compile_parts
+from tools.benchmarks.common import Comparison, benchmark, compare, example_routes
+from tools.benchmarks.train_step import make_batch, make_step, make_supernet
 
 KINDS = ('S', 'L', 'SLS')
 NUM_MORE_ROUTES = 20
@@ -53,10 +52,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     return comparisons
 
 
-@command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=5)
-    report(run_benchmark(args), __doc__, args)
+main = benchmark(__file__, __doc__, run_benchmark, repetitions=5)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """How much memory and disk does it take to evaluate all routes of a detector on COCO's 5000 images?
 
-$ python tools/benchmarks/detection_memory.py CONFIG CHECKPOINT --out docs/benchmarks/detection_memory.json
+$ python -m tools.benchmarks.detection_memory CONFIG CHECKPOINT --out docs/benchmarks/detection_memory.json
 
 The model detects on its test images once, with its largest anchor. These detections stand in for those of 134 routes on
 as many images as are asked for, under image ids of their own. First they go through ``RouteResults``, as while routes
@@ -14,29 +14,31 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from common import environment
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmsnnet.cli import command, config_parser, forget_pretrained, load_config
 from mmsnnet.evaluation import RouteResults
+from mmsnnet.evaluation.routes.coco_metric import FastCocoMetric
 from mmsnnet.stitching import StitchSpace
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
+from tools.benchmarks.process_memory import peak_mib, reset_peak, resident_mib
 
 MIB = 2**20
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument('checkpoint', help='of the detector')
     parser.add_argument('--images', type=int, default=5000, help='images that one route is evaluated on (5000)')
     parser.add_argument('--collect', type=int, default=400, help='images whose results are collected (400)')
     parser.add_argument('--out', type=Path, metavar='FILE.json', help='write the results here, and a table to FILE.md')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def detect(cfg: Config) -> tuple[list[tuple[dict, dict]], dict, str]:
@@ -112,53 +114,31 @@ def measure_evaluator(make: Callable[[], object], results: list, metainfo: dict)
     return {'seconds': time.perf_counter() - start, 'peak_mib': peak_mib() - held, 'metrics': metrics}
 
 
-def resident_mib() -> float:
-    return status_mib('VmRSS')
-
-
-def peak_mib() -> float:
-    return status_mib('VmHWM')
-
-
-def status_mib(key: str) -> float:
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f'{key}:')) / 1024
-
-
-def reset_peak() -> None:
-    Path('/proc/self/clear_refs').write_text('5')
-
-
-def table(results: dict) -> str:
-    """A page."""
-    collected, env = results['collecting'], results['environment']
-    lines = [
+def format_page(results: dict) -> str:
+    collected = results['collecting']
+    sections = [
         f'# {__doc__.splitlines()[0]}\n',
         f'{results["detections_per_image"]:.1f} detections an image, {results["kib_per_image"]:.1f} KiB of boxes and '
         f'masks. {collected["routes"]} routes while they run:\n',
-        '| images | memory MiB | disk MiB |',
-        '|---:|---:|---:|',
+        markdown_table(
+            ['images', 'memory MiB', 'disk MiB'],
+            ([f'{row[key]:.0f}' for key in ('images', 'memory_mib', 'disk_mib')] for row in collected['rows']),
+        ),
+        f'The metrics of one route on {results["images"]} images, bbox and segm:\n',
+        markdown_table(
+            ['evaluator', 's', 'peak MiB', 'box AP'],
+            (
+                [name, f'{row["seconds"]:.0f}', f'{row["peak_mib"]:.0f}', str(row['metrics']['bbox_mAP'])]
+                for name, row in results['evaluators'].items()
+            ),
+        ),
     ]
-    lines += [f'| {row["images"]} | {row["memory_mib"]:.0f} | {row["disk_mib"]:.0f} |' for row in collected['rows']]
-    lines += [
-        f'\nThe metrics of one route on {results["images"]} images, bbox and segm:\n',
-        '| evaluator | s | peak MiB | box AP |',
-        '|---|---:|---:|---:|',
-    ]
-    lines += [
-        f'| {name} | {row["seconds"]:.0f} | {row["peak_mib"]:.0f} | {row["metrics"]["bbox_mAP"]} |'
-        for name, row in results['evaluators'].items()
-    ]
-    versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
-    lines.append(f'\n{env["cpu"]}, Python {env["python"]}, {versions}.')
-    return '\n'.join(lines) + '\n'
+    return join_page(sections, results['environment'])
 
 
 @command
-def main() -> None:
-    from mmsnnet.evaluation.routes.coco_metric import FastCocoMetric
-
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     cfg.launcher = 'none'
@@ -178,7 +158,7 @@ def main() -> None:
             make = partial(FastCocoMetric, ann_file=str(path), metric=['bbox', 'segm'], evaluator=name)
             evaluators[name] = measure_evaluator(make, replicas, metainfo)
             tell(f'evaluated by {name}')
-    report = {
+    measured = {
         'benchmark': 'detection_memory',
         'environment': environment(torch.device('cpu')),
         'images': args.images,
@@ -187,12 +167,10 @@ def main() -> None:
         'collecting': collecting,
         'evaluators': evaluators,
     }
-    page = table(report)
+    page = format_page(measured)
     print(page)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=1) + '\n')
-        args.out.with_suffix('.md').write_text(page)
+        write_results(args.out, measured, page)
 
 
 if __name__ == '__main__':

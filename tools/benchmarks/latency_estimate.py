@@ -1,6 +1,6 @@
 """How close is a route's latency, estimated from the times of its blocks, to what is measured?
 
-$ python tools/benchmarks/latency_estimate.py --out docs/benchmarks/latency_estimate.json
+$ python -m tools.benchmarks.latency_estimate --out docs/benchmarks/latency_estimate.json
 
 Every route of DeiT3-S and -L at 512x512, batch 1: timed passes against the sum of what its embedding, blocks,
 stitching layers and taps take, each timed in passes of the anchors and of two stitches. All routes are timed in
@@ -15,14 +15,14 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
-
-from common import environment, parse_args
 
 from mmsnnet.cli import command
 from mmsnnet.evaluation import LatencyBench, LatencySetting
 from mmsnnet.stitching import Route
+from tools.benchmarks.common import parse_args, toy_notice
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
 
 LARGEST_ERROR_PERCENT = 5.0
 # Routes timed between two estimates.
@@ -116,47 +116,41 @@ def spread_percent(samples_ms: list[float]) -> float:
     return (max(samples_ms) / min(samples_ms) - 1) * 100
 
 
-def table(results: dict) -> str:
-    """A page: the summary, and every route."""
-    settings, env = results['settings'], results['environment']
+def format_page(results: dict) -> str:
+    """The summary, and every route."""
+    settings = results['settings']
     again = sum(len(row['samples_ms']) > settings['repetitions'] for row in results['routes'])
-    lines = [
+    shape = ' x '.join(map(str, settings['input_shape']))
+    sections = [
         f'# {__doc__.splitlines()[0]}\n',
         f'Median error {results["median_error_percent"]:.2f} %, largest {results["largest_error_percent"]:.2f} %; '
         f'{results["within_bound"]} of {len(results["routes"])} routes within {LARGEST_ERROR_PERCENT:g} %. '
         f'Passes of one and the same route differ by {results["median_spread_percent"]:.1f} % in the median, '
         f'{results["largest_spread_percent"]:.0f} % at most. An estimate of all routes takes '
         f'{results["estimate_s"]:.0f} s.\n',
+        *toy_notice(settings['toy']),
+        markdown_table(
+            ['route', 'measured ms', 'estimated ms', 'error %'],
+            (
+                [row['route'], f'{row["measured_ms"]:.4g}', f'{row["estimate_ms"]:.4g}', f'{row["error_percent"]:+.2f}']
+                for row in results['routes']
+            ),
+        ),
+        f'Medians of {settings["repetitions"]} passes ({again} routes: more), of the estimates before them, and of '
+        f'their ratios. Input {shape}, {settings["dtype"]}, random weights, backbone alone.\n',
     ]
-    if settings['toy']:
-        lines.append('**A toy run: its times say nothing.**\n')
-    lines += ['| route | measured ms | estimated ms | error % |', '|---|---:|---:|---:|']
-    lines += [
-        f'| {row["route"]} | {row["measured_ms"]:.4g} | {row["estimate_ms"]:.4g} | {row["error_percent"]:+.2f} |'
-        for row in results['routes']
-    ]
-    versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
-    shape = ' x '.join(map(str, settings['input_shape']))
-    lines += [
-        f'\nMedians of {settings["repetitions"]} passes ({again} routes: more), of the estimates before them, and of '
-        f'their ratios. Input {shape}, '
-        f'{settings["dtype"]}, random weights, backbone alone.\n',
-        f'{env["device"]} ({env["cpu"]}), {env["num_threads"]} threads, Python {env["python"]}, {versions}.',
-    ]
-    return '\n'.join(lines) + '\n'
+    return join_page(sections, results['environment'])
 
 
 @command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=3, more=True)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv, __doc__, repetitions=3, more=True)
     results = None
     for results in run_benchmark(args):
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(results, indent=1) + '\n')
-            args.out.with_suffix('.md').write_text(table(results))
+            write_results(args.out, results, format_page(results))
             print(f'wrote {args.out}: {results["within_bound"]} within {LARGEST_ERROR_PERCENT:g} %', file=sys.stderr)
-    print(table(results) if results else 'no route is to be timed again')
+    print(format_page(results) if results else 'no route is to be timed again')
 
 
 if __name__ == '__main__':

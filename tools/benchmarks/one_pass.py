@@ -1,6 +1,6 @@
 """How much faster are all routes of a pair in one pass than one by one?
 
-$ python tools/benchmarks/one_pass.py --photos photos/*.jpg --out docs/benchmarks/one_pass.json
+$ python -m tools.benchmarks.one_pass --photos photos/*.jpg --out docs/benchmarks/one_pass.json
 
 The 134 routes of DeiT3-S and -L on each photograph at 512x512, batch 1: each by itself, against a pass that computes
 what routes have in common once. First the backbone, then a whole segmentor (SETR-naive, 150 classes, logits resized to
@@ -15,15 +15,15 @@ from pathlib import Path
 
 import mmcv
 import torch
-from common import Bound, Comparison, compare, parse_args, report, timed
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsnnet.cli import build_model, command
+from mmsnnet.cli import build_model
 from mmsnnet.evaluation import SharedPrefixes
 from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from mmsnnet.stitching import CostTable, Run
 from mmsnnet.stitching.prefix_tree import PrefixTree
+from tools.benchmarks.common import Bound, Comparison, benchmark, compare, timed
 
 BOUND = Bound('>=', 2.3)
 CONFIG = Path(__file__).parents[2] / 'configs/ade20k/stitched-deit3-s-l_setr-naive_8xb2-160k_ade20k-512x512.py'
@@ -88,20 +88,35 @@ def shared_gflops(backbone: StitchedViT, costs: CostTable) -> float:
 
 @torch.no_grad()
 def run_benchmark(args: Namespace) -> list[Comparison]:
-    photos, rate = load_photos(args), matrix_rate(args.device)
-    backbone = args.pair.build(args.device).eval()
-    costs = route_costs(backbone, (args.pair.image_size, args.pair.image_size))
-    one_pass, alone = shared_gflops(backbone, costs) * len(photos), sum(costs.gflops) * len(photos)
-    details = {'gflops': one_pass, 'gflops_one_by_one': alone, 'matrix_rate_gflops_per_s': rate, 'photos': len(photos)}
-
-    # A route's result shrinks to a vector: 134 feature maps would fill the memory.
-    features = lambda photo: backbone(photo)[-1].mean(dim=(0, 2, 3))  # noqa: E731
-    comparisons = [compare_ways('backbone', backbone, features, photos, args, details, BOUND)]
+    backbone, photos = args.pair.build(args.device).eval(), load_photos(args)
+    details = total_work(backbone, photos, args)
+    comparisons = [compare_backbone(backbone, photos, args, details, BOUND)]
 
     segmentor = build_segmentor(args)
     decode = lambda photo: class_shares(segmentor, photo)  # noqa: E731
     comparisons.append(compare_ways('segmentor', find_backbone(segmentor), decode, photos, args, details))
     return comparisons
+
+
+def total_work(backbone: StitchedViT, photos: list[Tensor], args: Namespace) -> dict[str, float]:
+    """GFLOPs of all photographs in both ways, and how fast this machine multiplies."""
+    costs = route_costs(backbone, (args.pair.image_size, args.pair.image_size))
+    return {
+        'gflops': shared_gflops(backbone, costs) * len(photos),
+        'gflops_one_by_one': sum(costs.gflops) * len(photos),
+        'matrix_rate_gflops_per_s': matrix_rate(args.device),
+        'photos': len(photos),
+    }
+
+
+def compare_backbone(
+    backbone: StitchedViT, photos: list[Tensor], args: Namespace, details: dict, bound: Bound
+) -> Comparison:
+    def features(photo: Tensor) -> Tensor:
+        """A route's result as a vector (C,): 134 feature maps would fill the memory."""
+        return backbone(photo)[-1].mean(dim=(0, 2, 3))
+
+    return compare_ways('backbone', backbone, features, photos, args, details, bound)
 
 
 def compare_ways(
@@ -144,10 +159,7 @@ def class_shares(segmentor: torch.nn.Module, photo: Tensor) -> Tensor:
     return torch.bincount(logits.argmax(dim=1).flatten(), minlength=logits.shape[1]) / logits[0, 0].numel()
 
 
-@command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=1, photos=True)
-    report(run_benchmark(args), __doc__, args)
+main = benchmark(__file__, __doc__, run_benchmark, repetitions=1, photos=True)
 
 
 if __name__ == '__main__':

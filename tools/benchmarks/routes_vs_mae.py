@@ -1,6 +1,6 @@
 """How much faster are routes over timm's blocks than over MMSegmentation's?
 
-$ python tools/benchmarks/routes_vs_mae.py --out docs/benchmarks/routes_vs_mae.json
+$ python -m tools.benchmarks.routes_vs_mae --out docs/benchmarks/routes_vs_mae.json
 
 One route of each kind of the DeiT3-S/L pair at 512x512, batch 1, evaluation mode, against the same route over blocks of
 MMSegmentation's MAE backbone: a plain ViT that writes its attention matrix out and adds a relative position bias to it,
@@ -14,13 +14,12 @@ from argparse import Namespace
 from functools import partial
 
 import torch
-from common import Bound, Comparison, Pair, compare, example_routes, parse_args, report
 from mmseg.models.backbones import MAE
 from torch import Tensor, nn
 
-from mmsnnet.cli import command
 from mmsnnet.models import Anchor, StitchedViT, route_costs
 from mmsnnet.models.anchors import Grid
+from tools.benchmarks.common import Bound, Comparison, Pair, benchmark, compare, example_routes
 
 BOUND = Bound('>=', 1.5)
 KINDS = ('L', 'SL', 'LS', 'LSL', 'SLS')
@@ -110,10 +109,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     return comparisons
 
 
-@command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=5)
-    report(run_benchmark(args), __doc__, args)
+main = benchmark(__file__, __doc__, run_benchmark, repetitions=5)
 
 
 if __name__ == '__main__':

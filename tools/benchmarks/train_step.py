@@ -1,6 +1,6 @@
 """How much slower does a route train inside the supernet than alone?
 
-$ python tools/benchmarks/train_step.py --out docs/benchmarks/train_step.json
+$ python -m tools.benchmarks.train_step --out docs/benchmarks/train_step.json
 
 A training step (set the route, forward, cross entropy, backward, optimizer) of the DeiT3-S/L pair at 512x512, batch 1,
 against the same step of a plain module that holds this route's blocks and stitching layers and nothing else. Each has
@@ -15,13 +15,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from common import Bound, Comparison, Pair, compare, example_routes, parse_args, report
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
-from mmsnnet.cli import command
 from mmsnnet.models import Anchor, StitchedViT, route_costs
 from mmsnnet.stitching import Route, Run, Switch
+from tools.benchmarks.common import Bound, Comparison, Pair, benchmark, compare, example_routes
 
 BOUND = Bound('<=', 1.05)
 KINDS = ('S', 'SL', 'SLS')
@@ -126,10 +125,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     return [compare_route(supernet, routes[kind], args, gflops=costs[routes[kind].id].gflops) for kind in KINDS]
 
 
-@command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=5)
-    report(run_benchmark(args), __doc__, args)
+main = benchmark(__file__, __doc__, run_benchmark, repetitions=5)
 
 
 if __name__ == '__main__':

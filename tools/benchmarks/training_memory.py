@@ -1,7 +1,7 @@
 """How much memory does training the published configs take, and is what is predicted true?
 
-$ python tools/benchmarks/training_memory.py --out docs/memory.json
-$ python tools/benchmarks/training_memory.py --out docs/memory.json --measure CONFIG --data-root DATA --batch-size 1
+$ python -m tools.benchmarks.training_memory --out docs/memory.json
+$ python -m tools.benchmarks.training_memory --out docs/memory.json --measure CONFIG --data-root DATA --batch-size 1
 
 The first predicts all configs at their batch sizes and precisions. The second trains the cheapest and the most
 expensive stitch of a config for one step of photographs on the CPU, in float32, and compares. It takes its photographs
@@ -14,12 +14,11 @@ import argparse
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from common import environment
-from detection_memory import peak_mib, reset_peak, resident_mib
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
@@ -39,6 +38,8 @@ from mmsnnet.evaluation.profiling.training_memory import (
 )
 from mmsnnet.models import find_backbone
 from mmsnnet.models.blank_batch import blank_batch
+from tools.benchmarks.pages import environment, join_page, markdown_table, write_results
+from tools.benchmarks.process_memory import peak_mib, reset_peak, resident_mib
 
 ROOT = Path(__file__).parents[2]
 # The others are the same models with other schedules.
@@ -48,9 +49,18 @@ PUBLISHED = [
     for path in sorted((ROOT / 'configs' / folder).glob('*.py'))
     if not re.search('head-lr10|36e', path.name)
 ]
+# Parts of a prediction -> columns.
+PARTS = {
+    'weights': 'weights',
+    'optimizer_state': 'optimizer',
+    'activations': 'activations',
+    'total': 'in all, one process',
+    'total_distributed': 'in all, many',
+}
+MEASURED = ('config', 'stitch', 'images', 'predicted', 'measured', 'ratio', 'resident')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         '--out', type=Path, required=True, metavar='FILE.json', help='add results here; FILE.md shows them'
@@ -62,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', metavar='DIR', help='its data (default: blank images)')
     parser.add_argument('--cheapest', action='store_true', help='measure the cheapest stitch alone')
     parser.add_argument('--batch-size', type=int, help="images of the measured step (default: the config's)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def predict(path: Path) -> dict:
@@ -129,9 +139,9 @@ def compare(model: nn.Module, batch: dict | None, setting: TrainingSetting, pred
     }
 
 
-def table(results: dict) -> str:
-    """A page."""
-    lines = [
+def format_page(results: dict) -> str:
+    predicted, measured = sorted(results['predicted'].items()), sorted(results['measured'].items())
+    sections = [
         '# How much memory training takes\n',
         'Predicted by `tools/memory.py`, in GiB on each GPU, for the cheapest and the most expensive stitch. The last '
         'column is the most at any moment in one of many processes, which average gradients in buckets of their own. '
@@ -141,39 +151,33 @@ def table(results: dict) -> str:
         'that trains: there the CPU keeps the weights of all pairs of tokens, and CUDA less. In mixed precision CUDA '
         'computes norms in float32, so that those of neck and heads keep more. No GPU has '
         'confirmed these numbers yet.\n',
-        '| config | images | precision | weights | optimizer | activations | in all, one process | in all, many |',
-        '|---|---:|---|---:|---:|---:|---:|---:|',
-        *(predicted_row(name, results['predicted'][name]) for name in sorted(results['predicted'])),
-        '\n## Predicted and measured\n',
+        markdown_table(
+            ['config', 'images', 'precision', *PARTS.values()],
+            (predicted_row(name, entry) for name, entry in predicted),
+        ),
+        '## Predicted and measured\n',
         'One training step on a CPU in float32: what it takes beyond weights and optimizer state, GiB. A prediction '
         'for a detector is of as many regions as it may sample; photographs with few objects give it fewer. '
         'The photographs here are those with the most objects, up to 25; blank images have 100. '
         'Resident memory includes what the allocator keeps, and buffers inside operators.\n',
-        '| config | stitch | images | predicted | measured | ratio | resident |',
-        '|---|---|---:|---:|---:|---:|---:|',
+        markdown_table(MEASURED, (measured_row(name, row) for name, rows in measured for row in rows)),
     ]
-    for name, rows in sorted(results['measured'].items()):
-        lines += [
-            f'| `{name}` | {row["route"]} | {row["batch_size"]} {row["images"]} | {gib(row["predicted"])} '
-            f'| {gib(row["measured"])} | **{row["ratio"]:.3f}** | {gib(row["resident"])} |'
-            for row in rows
-        ]
-    env = results['environment']
-    versions = ', '.join(f'{name} {version}' for name, version in env['versions'].items())
-    lines.append(f'\n{env["cpu"]}, Python {env["python"]}, {versions}.')
-    return '\n'.join(lines) + '\n'
+    return join_page(sections, results['environment'])
 
 
-def predicted_row(name: str, entry: dict) -> str:
+def predicted_row(name: str, entry: dict) -> list[str]:
     memories = list(entry['routes'].values())
     ends = [memories[0], memories[-1]] if len(memories) > 1 else memories
 
     def span(key: str) -> str:
         return ' - '.join(dict.fromkeys(gib(memory[key]) for memory in ends))
 
-    cells = [span(key) for key in ('weights', 'optimizer_state', 'activations', 'total', 'total_distributed')]
-    setting = entry['setting']
-    return f'| `{name}` | {setting["batch_size"]} | {setting["dtype"]} | {" | ".join(cells)} |'
+    return [f'`{name}`', str(entry['setting']['batch_size']), entry['setting']['dtype'], *map(span, PARTS)]
+
+
+def measured_row(name: str, row: dict) -> list[str]:
+    images, sizes = f'{row["batch_size"]} {row["images"]}', (gib(row['predicted']), gib(row['measured']))
+    return [f'`{name}`', row['route'], images, *sizes, f'**{row["ratio"]:.3f}**', gib(row['resident'])]
 
 
 def name_of(config: Path) -> str:
@@ -185,8 +189,8 @@ def gib(num_bytes: float) -> str:
 
 
 @command
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     # MMEngine would list the settings of every parameter.
     MMLogger.get_current_instance().setLevel('ERROR')
     results = json.loads(args.out.read_text()) if args.out.is_file() else {'predicted': {}, 'measured': {}}
@@ -199,9 +203,9 @@ def main() -> None:
     else:
         paths = list(map(Path, args.predict or PUBLISHED))
         results['predicted'] |= {name_of(path): predict(path) for path in paths}
-    args.out.write_text(json.dumps(results, indent=1) + '\n')
-    args.out.with_suffix('.md').write_text(table(results))
-    print(table(results))
+    page = format_page(results)
+    write_results(args.out, results, page)
+    print(page)
 
 
 if __name__ == '__main__':

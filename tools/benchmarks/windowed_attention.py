@@ -1,6 +1,6 @@
 """How fast are windowed anchors, against the same blocks with the attention that ViTDet's code writes out?
 
-$ python tools/benchmarks/windowed_attention.py --out docs/benchmarks/windowed_attention.json
+$ python -m tools.benchmarks.windowed_attention --out docs/benchmarks/windowed_attention.json
 
 DeiT3-S and -L with ViTDet's windows of 14 at 1024x1024, batch 1: inference, and a training step (forward and backward).
 The rival is the same anchor whose attention makes a matrix of all pairs of tokens, adds relative positions to it, and
@@ -12,13 +12,12 @@ from argparse import Namespace
 from collections.abc import Callable
 
 import torch
-from common import Bound, Comparison, Pair, compare, parse_args, report, windowed
 from timm.models.vision_transformer_sam import Attention, get_rel_pos
 from torch import Tensor, nn
 
-from mmsnnet.cli import command
 from mmsnnet.models import StitchedViT, route_costs
 from mmsnnet.models.fused_attention import FusedAttention
+from tools.benchmarks.common import Bound, Comparison, Pair, benchmark, compare, windowed
 
 
 class WrittenOutAttention(Attention):
@@ -110,10 +109,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     return comparisons
 
 
-@command
-def main() -> None:
-    args = parse_args(__doc__, repetitions=3)
-    report(run_benchmark(args), __doc__, args)
+main = benchmark(__file__, __doc__, run_benchmark, repetitions=3)
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from mmsnnet.errors import UserError
+from mmsnnet.files import write_json
 
 # Tenths of the iterations after which followed routes are evaluated.
 STOPS = (1, 2, 4, 7)
@@ -56,7 +57,7 @@ class Job:
             self.path.write_text(''.join(f'{name} = {value!r}\n' for name, value in settings))
             start = time.time()
             run(self.folder / 'log.txt', num_threads, 'tools/train.py', self.path, '--work-dir', self.folder)
-            minutes.write_text(json.dumps((time.time() - start) / 60))
+            write_json(minutes, (time.time() - start) / 60)
         for stop, records in self.stops.items():
             self._evaluate(num_threads, stop, records, '--routes', *self.followed)
         self._evaluate(num_threads, self.config.train_cfg.max_iters, self.records)

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmsnnet.stitching import Record, front_records, hypervolume
+from tools.benchmarks.pages import join_page, markdown_table
 
 # Where fronts are read off: shares of the way from the small anchor's cost to the large one's.
 BUDGETS = (0.2, 0.4, 0.6, 0.8)
@@ -55,17 +56,11 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
     return f'{mean(values):.{digits}f}{deviation}'
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ['---', *['---:'] * (len(columns) - 1)], *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
-
-
-def page(results: dict) -> str:
+def format_page(results: dict) -> str:
     """All tables. The first way is the one that others are compared with."""
     settings, anchors, ways = results['settings'], results['anchors'], results['ways']
     metric = settings['metric']
     reference, *others = ways
-    versions = ', '.join(f'{name} {version}' for name, version in results['provenance']['versions'].items())
     sections = [
         f'# Ways of stitching: {settings["iterations"]} iterations of {settings["batch_size"]} images, '
         f'{len(settings["seeds"])} seeds\n',
@@ -73,14 +68,14 @@ def page(results: dict) -> str:
         'all ways start from them. Hypervolume is the mean, over budgets from the small to the large anchor, of what '
         'the best stitch within the budget scores. GFLOPs trained are those of the mean stitch drawn, forward, one '
         f'image. Minutes are of training alone, {settings["at_once"]} trainings at once on the machine named below.\n',
-        table(
+        markdown_table(
             ['anchor alone', 'GFLOPs', metric, 'minutes'],
             (
                 [name, f'{runs["gflops"]:.3g}', spread(runs['scores']), spread(runs['minutes'], 1)]
                 for name, runs in anchors.items()
             ),
         ),
-        table(
+        markdown_table(
             ['way', 'stitches', *WHOLE.values(), 'GFLOPs trained', 'minutes'],
             (
                 [way, str(runs['stitches'])]
@@ -90,12 +85,12 @@ def page(results: dict) -> str:
             ),
         ),
         f'Hypervolume against {reference}, seed by seed:\n',
-        table(
+        markdown_table(
             ['way', *(f'seed {seed}' for seed in settings['seeds']), 'mean'],
             (_differences(way, ways[way], ways[reference]) for way in others),
         ),
         'The best stitch within a budget:\n',
-        table(
+        markdown_table(
             ['way', *(f'{budget:.3g} GFLOPs' for budget, _ in ways[reference]['seeds'][0]['budgets'])],
             ([way, *map(spread, _by_budget(runs['seeds']))] for way, runs in ways.items()),
         ),
@@ -104,9 +99,8 @@ def page(results: dict) -> str:
         f"{reference}'s stitching layers, same seed: the share of the variance of the features they enter that least "
         'squares explains, and the stitch that switches there and nowhere else:\n',
         _layers_table(ways[reference]),
-        f'{results["provenance"]["device"]}, {versions}.\n',
     ]
-    return '\n'.join(sections)
+    return join_page(sections, results['provenance'])
 
 
 def _differences(way: str, runs: dict, reference: dict) -> list[str]:
@@ -129,13 +123,13 @@ def _starts_table(ways: dict) -> str:
             for when, evaluated in ((BEFORE, runs['start']), (AFTER, runs['seeds'][0])):
                 means = (evaluated['kinds'].get(kind) for kind in kinds)
                 rows.append([way, when, *('' if score is None else f'{score:.2f}' for score in means)])
-    return table(['way', 'when', *kinds], rows)
+    return markdown_table(['way', 'when', *kinds], rows)
 
 
 def _layers_table(runs: dict) -> str:
     """Each stitching layer with the stitch that switches only there, first seed."""
     start, trained = runs['start']['scores'], runs['seeds'][0]['scores']
-    return table(
+    return markdown_table(
         ['layer', 'explained', 'stitch', BEFORE, AFTER],
         (
             [layer, f'{share:.1%}', f'`{route}`', f'{start[route]:.2f}', f'{trained[route]:.2f}']

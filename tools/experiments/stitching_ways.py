@@ -1,7 +1,7 @@
 """Train one stitched model in several ways, from several seeds, and compare what comes out.
 
-$ python tools/experiments/stitching_ways.py --data-root data/camvid --out work_dirs/stitching_ways
-$ python tools/experiments/stitching_ways.py --iterations 4000 --seeds 0 1 2 3 4 --jobs 4
+$ python -m tools.experiments.stitching_ways --data-root data/camvid --out work_dirs/stitching_ways
+$ python -m tools.experiments.stitching_ways --iterations 4000 --seeds 0 1 2 3 4 --jobs 4
 
 For each seed: both anchors alone, then every way of stitching these two. All train for the same number of batches, and
 are evaluated with all stitches on the validation images; for the first seed, two ways also before their first
@@ -11,19 +11,20 @@ Each training's output is in its log.txt.
 """
 
 import argparse
-import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from jobs import Job, run_all
 from mmengine.config import Config
-from reports import page, plot_curves, plot_fronts, save_plot, summary
 
 from mmsnnet.cli import command
 from mmsnnet.errors import UserError
 from mmsnnet.registry import ROUTE_SAMPLERS
 from mmsnnet.stitching import main_metric, read_records
+from tools.benchmarks.pages import write_results
+from tools.experiments.jobs import Job, run_all
+from tools.experiments.reports import format_page, plot_curves, plot_fronts, save_plot, summary
 
 CONFIGS = Path('configs', 'camvid')
 ANCHORS = {
@@ -212,7 +213,7 @@ def collect(args: argparse.Namespace) -> dict:
 
 
 @command
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data-root', default='data/camvid', help='folder of CamVid (data/camvid)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/stitching_ways'), help='folder of all trainings')
@@ -220,7 +221,7 @@ def main() -> None:
     parser.add_argument('--iterations', type=int, default=1000, help='of every training (1000)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at once, which share the cores (1)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.iterations <= WARM_UP or args.iterations % 10:
         raise UserError(
             f'--iterations must be above {WARM_UP}, the warm-up, and a multiple of 10, got {args.iterations}'
@@ -230,12 +231,11 @@ def main() -> None:
     run_all([job for seed in args.seeds for job in stitched_jobs(args, seed)], args.jobs)
     results = collect(args)
     report = args.report or args.out
-    report.mkdir(parents=True, exist_ok=True)
-    (report / 'stitching_ways.json').write_text(json.dumps(results, indent=1) + '\n')
-    (report / 'stitching_ways.md').write_text(page(results))
+    page = format_page(results)
+    write_results(report / 'stitching_ways.json', results, page)
     save_plot(results, plot_fronts, report / 'fronts.png')
     save_plot(results, plot_curves, report / 'iterations.png')
-    print(page(results))
+    print(page)
     print(f'wrote stitching_ways.json, stitching_ways.md, fronts.png and iterations.png to {report}')
 
 
