@@ -88,7 +88,7 @@ def test_trains_every_way_once_and_reports(num_at_once, calls, tmp_path, capsys)
     # A third each of 1 and 13 GFLOPs, a third of any in between.
     assert (1 + 13 + 5) / 3 < trained[0] < (1 + 13 + 9) / 3
     assert '| small | 1 | 19.00 ± 1.41 |' in page
-    # Seven stitches are worth less than 32, and the seeds' difference is in both.
+    # Seven routes are worth less than 32, and the seeds' difference is in both.
     (line,) = (line for line in page.splitlines() if line.startswith('| SN-Net v1 | -'))
     assert line.endswith('± 0.00 |')
     assert '| SN-Net v1 | 7 |' in page

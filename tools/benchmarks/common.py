@@ -68,7 +68,7 @@ def windowed(pair: Pair, window_size: int, image_size: int) -> Pair:
 
 
 def example_routes(space: StitchSpace) -> dict[str, Route]:
-    """A route of each kind of a pair: both anchors, and the stitches that switch in the middle or at the thirds."""
+    """A route of each kind of a pair: both anchors, and the routes that switch in the middle or at the thirds."""
     depth, large_depth = space.depths
     half, third, two_thirds = depth // 2, depth // 3, 2 * depth // 3
     b = space.boundaries[0]

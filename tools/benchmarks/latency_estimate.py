@@ -3,7 +3,7 @@
 $ python -m tools.benchmarks.latency_estimate --out docs/benchmarks/latency_estimate.json
 
 Every route of DeiT3-S and -L at 512x512, batch 1: timed passes against the sum of what its embedding, blocks,
-stitching layers and taps take, each timed in passes of the anchors and of two stitches. All routes are timed in
+stitching layers and taps take, each timed in passes of the anchors and of two routes. All routes are timed in
 turns, a few right after each estimate, and a route's error is the median over its passes of the estimate over the
 pass: a machine that is slower or faster for minutes then hits both alike. The estimate should be within 5 % for every
 route; those for which it is not after these turns are timed ten times more, each time after another estimate. Results

@@ -4,7 +4,7 @@ $ python -m tools.benchmarks.training_memory --out docs/memory.json
 $ python -m tools.benchmarks.training_memory --out docs/memory.json --measure CONFIG --data-root DATA --batch-size 1
 
 The first predicts all configs at their batch sizes and precisions. The second trains the cheapest and the most
-expensive stitch of a config for one step of photographs on the CPU, in float32, and compares. It takes its photographs
+expensive route of a config for one step of photographs on the CPU, in float32, and compares. It takes its photographs
 from the validation split of DATA; without --data-root, images are blank with 100 objects each. Peaks are of all tensors
 that operators make; the resident memory is given as well, in which the allocator, libraries and buffers of operators
 count too. Results are added to those in the file.
@@ -57,7 +57,7 @@ PARTS = {
     'total': 'in all, one process',
     'total_distributed': 'in all, many',
 }
-MEASURED = ('config', 'stitch', 'images', 'predicted', 'measured', 'ratio', 'resident')
+MEASURED = ('config', 'route', 'images', 'predicted', 'measured', 'ratio', 'resident')
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--measure', metavar='CONFIG', help='config to train a step of')
     parser.add_argument('--data-root', metavar='DIR', help='its data (default: blank images)')
-    parser.add_argument('--cheapest', action='store_true', help='measure the cheapest stitch alone')
+    parser.add_argument('--cheapest', action='store_true', help='measure the cheapest route alone')
     parser.add_argument('--batch-size', type=int, help="images of the measured step (default: the config's)")
     return parser.parse_args(argv)
 
@@ -90,7 +90,7 @@ def predict(path: Path) -> dict:
 
 
 def measure(path: Path, data_root: str | None, batch_size: int | None, cheapest: bool = False) -> list[dict]:
-    """Predicted and measured memory of real steps of the cheapest and the most expensive stitch, in float32."""
+    """Predicted and measured memory of real steps of the cheapest and the most expensive route, in float32."""
     cfg = Config.fromfile(path)
     model = build_model(cfg)
     setting = replace(configured_setting(model, cfg), dtype='float32', device_type='cpu')
@@ -143,7 +143,7 @@ def format_page(results: dict) -> str:
     predicted, measured = sorted(results['predicted'].items()), sorted(results['measured'].items())
     sections = [
         '# How much memory training takes\n',
-        'Predicted by `tools/memory.py`, in GiB on each GPU, for the cheapest and the most expensive stitch. The last '
+        'Predicted by `tools/memory.py`, in GiB on each GPU, for the cheapest and the most expensive route. The last '
         'column is the most at any moment in one of many processes, which average gradients in buckets of their own. '
         'Activations are what the forward pass leaves for the backward pass; gradients come as activations go. CUDA '
         'itself, its libraries and fragments take some more: leave a tenth free. Operators and mixed precision are '

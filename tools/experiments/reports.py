@@ -22,7 +22,7 @@ WHOLE = {
 
 
 def summary(records: Sequence[Record], metric: str) -> dict:
-    """One evaluation of all stitches, over all budgets from the small to the large anchor's; anchors come first."""
+    """One evaluation of all routes, over all budgets from the small to the large anchor's; anchors come first."""
     small, large = records[:2]
     scores = {record.name: record.metrics[metric] for record in records}
     front = [(record.gflops, record.metrics[metric]) for record in front_records(records, metric)]
@@ -66,7 +66,7 @@ def format_page(results: dict) -> str:
         f'{len(settings["seeds"])} seeds\n',
         f'{metric} of the validation images, mean ± standard deviation over seeds. Each seed trains its own anchors; '
         'all ways start from them. Hypervolume is the mean, over budgets from the small to the large anchor, of what '
-        'the best stitch within the budget scores. GFLOPs trained are those of the mean stitch drawn, forward, one '
+        'the best route within the budget scores. GFLOPs trained are those of the mean route drawn, forward, one '
         f'image. Minutes are of training alone, {settings["at_once"]} trainings at once on the machine named below.\n',
         markdown_table(
             ['anchor alone', 'GFLOPs', metric, 'minutes'],
@@ -76,9 +76,9 @@ def format_page(results: dict) -> str:
             ),
         ),
         markdown_table(
-            ['way', 'stitches', *WHOLE.values(), 'GFLOPs trained', 'minutes'],
+            ['way', 'routes', *WHOLE.values(), 'GFLOPs trained', 'minutes'],
             (
-                [way, str(runs['stitches'])]
+                [way, str(runs['routes'])]
                 + [spread(seed[key] for seed in runs['seeds']) for key in WHOLE]
                 + [spread(runs['trained_gflops'], 3), spread(runs['minutes'], 1)]
                 for way, runs in ways.items()
@@ -89,15 +89,15 @@ def format_page(results: dict) -> str:
             ['way', *(f'seed {seed}' for seed in settings['seeds']), 'mean'],
             (_differences(way, ways[way], ways[reference]) for way in others),
         ),
-        'The best stitch within a budget:\n',
+        'The best route within a budget:\n',
         markdown_table(
             ['way', *(f'{budget:.3g} GFLOPs' for budget, _ in ways[reference]['seeds'][0]['budgets'])],
             ([way, *map(spread, _by_budget(runs['seeds']))] for way, runs in ways.items()),
         ),
-        f'How far the start is from the end, seed {settings["seeds"][0]}, mean of all stitches of a kind:\n',
+        f'How far the start is from the end, seed {settings["seeds"][0]}, mean of all routes of a kind:\n',
         _starts_table(ways),
         f"{reference}'s stitching layers, same seed: the share of the variance of the features they enter that least "
-        'squares explains, and the stitch that switches there and nowhere else:\n',
+        'squares explains, and the route that switches there and nowhere else:\n',
         _layers_table(ways[reference]),
     ]
     return join_page(sections, results['provenance'])
@@ -115,7 +115,7 @@ def _by_budget(seeds: Sequence[dict]) -> Iterable[list[float]]:
 
 
 def _starts_table(ways: dict) -> str:
-    """Means over all stitches of a kind, first seed."""
+    """Means over all routes of a kind, first seed."""
     kinds = list(dict.fromkeys(kind for runs in ways.values() for kind in runs['seeds'][0]['kinds']))
     rows = []
     for way, runs in ways.items():
@@ -127,10 +127,10 @@ def _starts_table(ways: dict) -> str:
 
 
 def _layers_table(runs: dict) -> str:
-    """Each stitching layer with the stitch that switches only there, first seed."""
+    """Each stitching layer with the route that switches only there, first seed."""
     start, trained = runs['start']['scores'], runs['seeds'][0]['scores']
     return markdown_table(
-        ['layer', 'explained', 'stitch', BEFORE, AFTER],
+        ['layer', 'explained', 'route', BEFORE, AFTER],
         (
             [layer, f'{share:.1%}', f'`{route}`', f'{start[route]:.2f}', f'{trained[route]:.2f}']
             for layer, (share, route) in runs['explained'].items()
@@ -146,7 +146,7 @@ def plot_fronts(results: dict, figure: Figure) -> None:
     for index, (way, runs) in enumerate(results['ways'].items()):
         fronts = [seed['front'] for seed in runs['seeds']]
         budgets = sorted({gflops for front in fronts for gflops, _ in front})
-        # Not below the dearest of the cheapest stitches on a front: further down a seed has none.
+        # Not below the most expensive of the cheapest routes on a front: further down a seed has none.
         budgets = [budget for budget in budgets if budget >= max(front[0][0] for front in fronts)] + [whole_cost]
         best = [[best_within(front, budget) for budget in budgets] for front in fronts]
         style = {'where': 'post', 'color': f'C{index}'}
@@ -157,13 +157,13 @@ def plot_fronts(results: dict, figure: Figure) -> None:
         gflops = [runs['gflops']] * len(runs['scores'])
         label = None if index else 'anchor trained alone'
         axes.plot(gflops, runs['scores'], '*', color='black', markersize=9, label=label)
-    axes.set(xlabel='GFLOPs', ylabel=metric, title='Best stitch within a budget: each seed, and their mean')
+    axes.set(xlabel='GFLOPs', ylabel=metric, title='Best route within a budget: each seed, and their mean')
     axes.grid(alpha=0.3)
     figure.legend(loc='outside right upper')
 
 
 def plot_curves(results: dict, figure: Figure) -> None:
-    """Followed stitches of the first seed over iterations, its anchors alone as dashes."""
+    """Followed routes of the first seed over iterations, its anchors alone as dashes."""
     curves = {way: runs['curves'] for way, runs in results['ways'].items() if 'curves' in runs}
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for axes, (way, lines) in zip(panels, curves.items(), strict=True):

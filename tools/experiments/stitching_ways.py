@@ -4,8 +4,8 @@ $ python -m tools.experiments.stitching_ways --data-root data/camvid --out work_
 $ python -m tools.experiments.stitching_ways --iterations 4000 --seeds 0 1 2 3 4 --jobs 4
 
 For each seed: both anchors alone, then every way of stitching these two. All train for the same number of batches, and
-are evaluated with all stitches on the validation images; for the first seed, two ways also before their first
-iteration, and with a few stitches on the way. Writes stitching_ways.json, stitching_ways.md, fronts.png and
+are evaluated with all routes on the validation images; for the first seed, two ways also before their first
+iteration, and with a few routes on the way. Writes stitching_ways.json, stitching_ways.md, fronts.png and
 iterations.png to the folder --report. What is finished is not repeated: a call goes on where the last one stopped.
 Each training's output is in its log.txt.
 """
@@ -64,7 +64,7 @@ WAYS: dict[str, dict] = {
     'SN-Netv2, sandwich sampling': {SAMPLER: {'type': 'SandwichSampler', '_delete_': True}},
     'SN-Net v1': {'model.backbone.two_way': False, **FULL_MATRICES, **UNIFORM},
 }
-# Ways that are also evaluated as least squares leaves them, and the stitches that are followed from there.
+# Ways that are also evaluated as least squares leaves them, and the routes that are followed from there.
 FOLLOWED = {
     'SN-Netv2': (
         's[0:6]',
@@ -155,7 +155,7 @@ def single_switch(layer: str) -> str:
 
 
 def curves(trained: Job, start: Job, metric: str) -> dict[str, list[tuple[int, float]]]:
-    """Followed stitch -> (iteration, score) from the least-squares start to the end."""
+    """Followed route -> (iteration, score) from the least-squares start to the end."""
     files = {0: start.records, **trained.stops, trained.config.train_cfg.max_iters: trained.records}
     lines: dict[str, list[tuple[int, float]]] = {name: [] for name in trained.followed}
     for iteration, file in files.items():
@@ -179,7 +179,7 @@ def way_results(args: argparse.Namespace, way: str, metric: str) -> dict:
     """One way of stitching, from several seeds."""
     jobs = [stitched_job(args, seed, way) for seed in args.seeds]
     results = {
-        'stitches': len(read_records(jobs[0].records)),
+        'routes': len(read_records(jobs[0].records)),
         'minutes': [job.minutes for job in jobs],
         'trained_gflops': [trained_gflops(job) for job in jobs],
         'seeds': [summary(read_records(job.records), metric) for job in jobs],
