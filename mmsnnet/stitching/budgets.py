@@ -18,12 +18,12 @@ def select(
 ) -> Record:
     """The best record within all budgets, or with ``min_metric`` the cheapest one that scores as much.
 
-    ::
-
-        select(records, latency_ms=20)
-        select(records, gflops=100, memory_mb=500)
-        select(records, min_metric=45)                   # the fewest GFLOPs
-        select(records, min_metric=45, latency_ms=30)    # the fastest, if it keeps the budget
+    ```python
+    select(records, latency_ms=20)
+    select(records, gflops=100, memory_mb=500)
+    select(records, min_metric=45)                   # the fewest GFLOPs
+    select(records, min_metric=45, latency_ms=30)    # the fastest, if it keeps the budget
+    ```
 
     Args:
         records: of one benchmark.
@@ -84,13 +84,13 @@ class BudgetTable:
 class BudgetController:
     """Holds a frame rate on a device whose speed changes, by moving along the front of latency and metric.
 
-    ::
-
-        controller = BudgetController(records, target_ms=40)
-        for frame in video:
-            backbone.set_route(controller.record.id)
-            ...
-            controller.update(milliseconds_of_this_frame)
+    ```python
+    controller = BudgetController(records, target_ms=40)
+    for frame in video:
+        backbone.set_route(controller.record.id)
+        ...
+        controller.update(milliseconds_of_this_frame)
+    ```
 
     A frame that is slower than the target shows how much slower the device is than when it was benchmarked. The best
     route that is fast enough at that speed runs next. A better route runs again after ``patience`` frames in a row that

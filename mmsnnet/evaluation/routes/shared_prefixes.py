@@ -19,12 +19,12 @@ Levels = tuple[Tensor, ...]
 class SharedPrefixes:
     """Visits routes in turn, so that no route computes again what another has computed.
 
-    ::
-
-        with SharedPrefixes(backbone, routes) as sharing:
-            for batch in batches:
-                for route in sharing.visit():
-                    model.test_step(batch)
+    ```python
+    with SharedPrefixes(backbone, routes) as sharing:
+        for batch in batches:
+            for route in sharing.visit():
+                model.test_step(batch)
+    ```
 
     The model runs as usual. It may call its backbone several times, for instance for the windows of a large image. The
     n-th calls of all routes share features if their images are equal. It is fastest to pass the same tensor, or the
