@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -269,9 +270,8 @@ def test_refuses_words_it_does_not_know():
 def test_samples_by_measured_latency(make_config, tmp_path):
     costs = route_costs(Runner.from_cfg(make_config()).model, (32, 48))
     space = StitchSpace((2, 4))
-    records = [Record.of(route, costs[route.id]) for route in space]
-    for record, milliseconds in zip(records, (1.0, 9.0, 1.5, 9.5), strict=True):
-        record.latency_ms = milliseconds
+    times = (1.0, 9.0, 1.5, 9.5)
+    records = [replace(Record.of(route, costs[route.id]), latency_ms=times[route.id]) for route in space]
     write_records(records, tmp_path / 'stitches.json')
     sampler = dict(type='CostIntervalSampler', records=str(tmp_path / 'stitches.json'), num_intervals=2, _delete_=True)
     cfg = make_config(**{'custom_hooks.0.sampler': sampler})
