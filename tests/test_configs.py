@@ -113,6 +113,13 @@ def test_stitched_configs_train_and_evaluate_routes(path):
     assert cfg.find_unused_parameters
 
 
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path.name.startswith('anchor')], ids=lambda p: p.stem)
+def test_anchor_configs_train_and_evaluate_with_mmengine_s_own_loops(path):
+    cfg = Config.fromfile(path)
+    assert cfg.model.backbone.type == 'mmsnnet.AnchorViT'
+    assert (cfg.custom_hooks, cfg.val_cfg, cfg.test_cfg) == ([], {'type': 'ValLoop'}, {'type': 'TestLoop'})
+
+
 def test_both_recipes_of_the_released_code_are_there():
     as_run = Config.fromfile(S_L).optim_wrapper
     intended = Config.fromfile(str(S_L).replace('160k_', '160k-head-lr10_')).optim_wrapper

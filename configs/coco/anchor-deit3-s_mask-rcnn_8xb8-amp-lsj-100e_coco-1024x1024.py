@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/models/mask-rcnn_anchor-vitdet.py',
+    '../_base_/no_stitching.py',
     '../_base_/datasets/coco-instance_lsj-1024x1024.py',
     '../_base_/schedules/adamw_vitdet-100e.py',
     '../_base_/detection_runtime.py',

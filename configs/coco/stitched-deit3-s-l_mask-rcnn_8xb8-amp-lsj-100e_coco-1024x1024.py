@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/models/mask-rcnn_stitched-vitdet.py',
+    '../_base_/stitching.py',
     '../_base_/datasets/coco-instance_lsj-1024x1024.py',
     '../_base_/schedules/adamw_vitdet-100e.py',
     '../_base_/detection_runtime.py',
@@ -13,3 +14,5 @@ model = dict(
         ],
         # Set to True to recompute blocks in the backward pass: less memory, more time.
         with_cp=False))
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].sampler.step_gflops = 30

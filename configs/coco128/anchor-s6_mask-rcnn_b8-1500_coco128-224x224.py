@@ -1,12 +1,12 @@
 _base_ = [
-    '../_base_/models/mask-rcnn_stitched-vitdet-narrow.py',
+    '../_base_/models/mask-rcnn_vitdet-narrow.py',
+    '../_base_/no_stitching.py',
     '../_base_/datasets/coco128-instance_224x224.py',
     '../_base_/schedules/adamw_vitdet-1500.py',
     '../_base_/detection_runtime.py',
 ]
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='mmsnnet.AnchorViT',
         anchor=dict(
             model='vit_tiny_patch16_224',
@@ -17,6 +17,3 @@ model = dict(
             depth=6,
             num_heads=3)),
     neck=dict(in_channels=48))
-custom_hooks = []
-val_cfg = dict(_delete_=True, type='ValLoop')
-test_cfg = dict(_delete_=True, type='TestLoop')

@@ -2,7 +2,7 @@ _base_ = './stitched-deit3-s-l_setr-naive_8xb2-80k_coco-stuff10k-512x512.py'
 model = dict(
     backbone=dict(
         anchors=[
-            dict(model='deit3_base_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
-            dict(model='deit3_large_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.1),
+            dict(_base_.model.backbone.anchors[0], model='deit3_base_patch16_224.fb_in22k_ft_in1k'),
+            _base_.model.backbone.anchors[1],
         ],
         lora_rank=4))

@@ -1,4 +1,4 @@
-"""What loops do to batches beyond iterating over them."""
+"""Batches: without what cannot be loaded, without padding, and preprocessed once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

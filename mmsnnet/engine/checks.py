@@ -1,4 +1,4 @@
-"""Checks that tell a user what is wrong before a long run starts."""
+"""Checks that stop a run before it starts, and say what is wrong."""
 
 import re
 from collections.abc import Iterator
@@ -59,6 +59,19 @@ def _annotations_of(evaluator: dict, loader: str) -> Iterator[tuple[str, str]]:
         yield f'{loader.replace("dataloader", "evaluator")}.ann_file', evaluator['ann_file']
 
 
+def check_before_run(runner: Runner) -> None:
+    """Refuse a model, data set or way of training that cannot work with a stitched backbone.
+
+    Raises:
+        ValueError: saying what to change.
+    """
+    check_parallel(runner)
+    find_backbone(runner.model)
+    check_heads(runner)
+    check_strides(runner)
+    check_annotations(runner)
+
+
 def check_heads(runner: Runner) -> None:
     """Refuse a model whose heads do not fit its data set's classes or its backbone's width.
 
@@ -86,7 +99,7 @@ def check_heads(runner: Runner) -> None:
 
 
 def check_strides(runner: Runner) -> None:
-    """Refuse a detector that places the levels of its ``SimpleFPN`` elsewhere than they are.
+    """Refuse a detector whose strides are not those of its ``SimpleFPN``.
 
     Raises:
         ValueError: with both lists of strides.
@@ -108,7 +121,7 @@ def check_strides(runner: Runner) -> None:
 
 
 def check_annotations(runner: Runner) -> None:
-    """Refuse annotations of COCO's format from which MMDetection would learn something else without a word.
+    """Refuse annotations in COCO's format that MMDetection would misread without a warning.
 
     Raises:
         ValueError: classes without a category of their name, whose labels would shift the others'; no masks where masks
@@ -129,8 +142,8 @@ def check_annotations(runner: Runner) -> None:
             )
         if predicts_masks and uses_masks and _lacks_masks(dataset):
             raise UserError(
-                f'{dataset.ann_file} has boxes without masks, but the model learns or is to be judged by masks: take '
-                "annotations with segmentations; or evaluate boxes alone, metric='bbox' and with_mask=False in "
+                f'{dataset.ann_file} has boxes without masks, but the model trains on masks or is evaluated on them: '
+                "use annotations with segmentations; or evaluate boxes alone, metric='bbox' and with_mask=False in "
                 'LoadAnnotations; or train a detector without masks, model.roi_head.mask_head=None too'
             )
 
@@ -158,11 +171,11 @@ def _lacks_masks(dataset: Dataset) -> bool:
 
 
 def warn_without_sampling(runner: Runner) -> None:
-    """Tell who trains a stitched model without the hook that draws routes."""
+    """Warn where a stitched model trains without the hook that draws routes."""
     names = {type(hook).__name__ for hook in runner.hooks}
     if is_training(runner) and 'StitchSamplingHook' not in names:
         runner.logger.warning(
-            'no StitchSamplingHook: only the largest anchor trains, and no stitch; append '
+            'no StitchSamplingHook: only the largest anchor trains, and no other route; append '
             "dict(type='mmsnnet.StitchSamplingHook') to custom_hooks"
         )
 
@@ -179,12 +192,12 @@ def check_parallel(runner: Runner) -> None:
         return
     if not isinstance(model, DistributedDataParallel):
         raise UserError(
-            f'{type(model).__name__} cannot train a stitched model, in which each stitch leaves parameters without '
+            f'{type(model).__name__} cannot train a stitched model, in which each route leaves parameters without '
             "gradients: use MMEngine's Runner with MMDistributedDataParallel, its default"
         )
     if not model.find_unused_parameters or model.static_graph:
         raise UserError(
-            'a stitch trains only the blocks it runs: set find_unused_parameters=True at the top of the config, '
+            'a route trains only the blocks it runs: set find_unused_parameters=True at the top of the config, '
             'and no static_graph'
         )
 

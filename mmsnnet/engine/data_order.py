@@ -36,11 +36,11 @@ def seed_each_sample(runner: Runner, seed: int) -> None:
     if getattr(loader.batch_sampler, 'loop', None) is not loop:
         # Loaders pass this method, where a data set has it, all that a batch sampler yields for a batch.
         loader.dataset.__getitems__ = partial(_load, loader.dataset, seed, get_rank())
-        # A loader refuses a plain assignment: running iterators would not notice it. None is used from here on.
+        # A loader refuses a plain assignment, which running iterators would miss. From here on none of them is used.
         vars(loader)['batch_sampler'] = _DrawingSampler(_batches_from_the_first(runner), loop)
     if isinstance(loop, IterBasedTrainLoop):
         loader._iterator = None
-        # A resumed loop takes and drops every batch that it has trained on: let it drop nothing.
+        # A resumed loop takes and drops every batch that it has trained on: here it takes and drops None.
         loop.dataloader_iterator = chain(repeat(None, loop.iter), loader)
 
 
@@ -99,8 +99,8 @@ def _epoch(batches: BatchSampler, epoch: int) -> Iterator[list[int]]:
 def _batches_from_the_first(runner: Runner) -> BatchSampler:
     """The batch sampler of the loader's config, built again.
 
-    A loop over iterations starts an iterator when it is built, whose workers have had the first batches of an endless
-    sampler.
+    A loop over iterations starts its iterator when it is built. That iterator's workers have already taken the first
+    batches of an endless sampler.
     """
     cfg, loader = runner._train_dataloader, runner.train_dataloader
     if isinstance(cfg, DataLoader):

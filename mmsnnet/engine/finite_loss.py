@@ -1,16 +1,17 @@
 """A loss that is not finite must not reach the weights."""
 
-from collections.abc import Callable
-from logging import Logger
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper
-from torch import Tensor, nn
+from mmengine.runner import Runner
+from torch import Tensor
 from torch.optim import Optimizer
 
+from mmsnnet.engine.runners import unwrapped_model
 from mmsnnet.errors import UserError
+from mmsnnet.models import find_backbone
 
 ACTIONS = ('stop', 'skip')
 
@@ -26,25 +27,20 @@ class FiniteLossGuard:
     ``TOLERATED_STEPS`` in a row.
 
     Args:
-        model: an MMEngine model, unwrapped.
-        optim_wrapper: its optimizer's.
+        runner: that trains a stitched model.
         action: ``'stop'`` or ``'skip'``.
-        where: tells iteration and route.
     """
 
-    def __init__(
-        self, model: nn.Module, optim_wrapper: OptimWrapper, action: str, where: Callable[[], str], logger: Logger
-    ) -> None:
-        self._model = model
+    def __init__(self, runner: Runner, action: str) -> None:
+        self._runner = runner
+        self._model = unwrapped_model(runner)
         self._action = action
-        self._tolerated = TOLERATED_STEPS if _lowers_its_loss_scale(optim_wrapper) else 0
+        self._tolerated = TOLERATED_STEPS if _lowers_its_loss_scale(runner.optim_wrapper) else 0
         self._bad_steps = 0
-        self._where = where
-        self._logger = logger
         self._is_bad: Tensor | None = None
-        self._parse_losses = model.parse_losses
-        model.parse_losses = self._note
-        self._handle = optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
+        self._parse_losses = self._model.parse_losses
+        self._model.parse_losses = self._note
+        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
 
     def remove(self) -> None:
         """Leave model and optimizer as they were."""
@@ -66,12 +62,15 @@ class FiniteLossGuard:
         if self._action == 'stop' and self._bad_steps > self._tolerated:
             in_a_row = f', in {self._bad_steps} optimizer steps in a row' if self._tolerated else ''
             raise UserError(
-                f'the loss is not finite at {self._where()}{in_a_row}: go on from the last checkpoint with a lower '
+                f'the loss is not finite at {self._where()}{in_a_row}: resume from the last checkpoint with a lower '
                 "learning rate or clip_grad, or set on_nonfinite_loss='skip' of the StitchSamplingHook"
             )
         self._check_statistics()
-        self._logger.warning(f'the loss is not finite at {self._where()}: no weight changes')
+        self._runner.logger.warning(f'the loss is not finite at {self._where()}: no weight changes')
         return False
+
+    def _where(self) -> str:
+        return f'iteration {self._runner.iter + 1}, route {find_backbone(self._model).route}'
 
     def _note(self, losses: dict) -> tuple[Tensor, dict]:
         loss, log_vars = self._parse_losses(losses)
@@ -88,12 +87,11 @@ class FiniteLossGuard:
                     parameter.grad = None
 
     def _check_statistics(self) -> None:
-        """Running statistics have seen the batch already."""
+        """Refuse to continue with running statistics that are not finite: they have seen the batch already."""
         for name, buffer in self._model.named_buffers():
             if buffer.is_floating_point() and not buffer.isfinite().all():
                 raise UserError(
-                    f'the loss is not finite at {self._where()}, and neither is {name} any more: '
-                    'go on from the last checkpoint'
+                    f'the loss is not finite at {self._where()}, and neither is {name}: resume from the last checkpoint'
                 )
 
 

@@ -1,4 +1,4 @@
-"""Whether training fits: told before it starts, and tried where memory can run out."""
+"""Whether training fits into memory: predicted before it starts, and tried where memory can run out."""
 
 import logging
 from collections.abc import Callable
@@ -32,8 +32,8 @@ from mmsnnet.models.blank_batch import blank_batch
 def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
     """Log what the most expensive route takes to train, and try it where memory can run out.
 
-    Memory then runs out before the first iteration, not at whichever iteration draws that route. On processors nothing
-    is tried: a step takes long there, and memory has no fixed end.
+    Memory then runs out before the first iteration, not at whichever iteration draws that route. On a CPU nothing is
+    tried: a step takes long there, and memory has no fixed limit.
 
     Args:
         input_shape: (height, width) of the training images.
@@ -81,13 +81,13 @@ def rehearse(
     except torch.cuda.OutOfMemoryError as error:
         expected = f', which takes {predicted.describe(distributed=False)},' if predicted else ''
         raise UserError(
-            f'out of memory: the most expensive stitch, {find_backbone(model).route}{expected} does not fit with '
+            f'out of memory: the most expensive route, {find_backbone(model).route}{expected} does not fit with '
             f'{setting} a step: lower train_dataloader.batch_size, set model.backbone.with_cp=True, or train with --amp'
         ) from error
 
 
 def configured_setting(model: nn.Module, cfg: Config, input_shape: tuple[int, int] | None = None) -> TrainingSetting:
-    """What a config's training steps run on, by the operators of CUDA where there is a device of it.
+    """What a config's training steps run on. The operators are those of CUDA where there is such a device.
 
     Args:
         input_shape: (height, width); by default the config's.
@@ -137,13 +137,13 @@ def _predict(runner: Runner, model: nn.Module, setting: TrainingSetting) -> Trai
     predicted = predict_training_memory(model, runner.optim_wrapper.optimizer, setting)
     described = predicted.describe(distributed=is_model_wrapper(runner.model))
     runner.logger.info(
-        f'training takes at most {described}, predicted for {setting} a step and stitch {find_backbone(model).route}'
+        f'training takes at most {described}, predicted for {setting} a step and route {find_backbone(model).route}'
     )
     return predicted
 
 
 def _attempt(failure: str, runner: Runner, call: Callable[[], TrainingMemory | None]) -> TrainingMemory | None:
-    """What a call returns; None where a model's own code cannot do with blank images, which must not stop training."""
+    """What a call returns. None where a model's own code fails on blank images, which must not stop training."""
     try:
         return call()
     except UserError:
@@ -159,7 +159,7 @@ def _can_run_out(model: nn.Module) -> bool:
 
 
 def _is_read(logger: logging.Logger) -> bool:
-    """Whether anybody is told by ``info``: the ranks beyond the first tell nobody."""
+    """Whether ``info`` messages go anywhere: those of ranks other than the first do not."""
     return any(handler.level <= logging.INFO for handler in logger.handlers)
 
 

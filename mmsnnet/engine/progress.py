@@ -12,7 +12,7 @@ from mmsnnet.registry import HOOKS, register
 
 
 class RoutesProgress:
-    """How an evaluation of many routes tells how far it is: one line a route when its metrics are known.
+    """Reports how far an evaluation of many routes is: one line for each route, once its metrics are known.
 
     Args:
         write: takes the lines.
@@ -27,7 +27,7 @@ class RoutesProgress:
     def start(self, steps: int, done: int) -> None:
         if self._show_bar:
             self._bar = tqdm(
-                desc='stitches x batches', total=steps, initial=done, disable=not is_main_process(), dynamic_ncols=True
+                desc='routes x batches', total=steps, initial=done, disable=not is_main_process(), dynamic_ncols=True
             )
 
     def step(self) -> None:
@@ -47,6 +47,7 @@ class ProgressBarHook(Hook):
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._training_bar: tqdm | None = None
 
     def before_train(self, runner: Runner) -> None:
         self._open('train', runner.max_iters, runner.iter)

@@ -1,4 +1,4 @@
-"""Random states as a function of a seed and of what is drawn for."""
+"""Seeds, and generators seeded by them."""
 
 import random
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def shared_seed(runner: Runner, seed: int | None) -> int:
 
 
 def seed_generators(*what: Any) -> None:
-    """Seed the global generators, those that augmentations and drop path draw from, by any values."""
+    """Seed the global generators, from which augmentations and drop path draw, by any values."""
     seed = random.Random(':'.join(map(str, what))).getrandbits(32)
     random.seed(seed)
     np.random.seed(seed)
@@ -28,7 +28,7 @@ def seed_generators(*what: Any) -> None:
 
 @contextmanager
 def seeded(*what: Any) -> Iterator[None]:
-    """Seed the global generators, and put them back: training does not notice."""
+    """Seed the global generators within a context, and restore their states after it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     seed_generators(*what)

@@ -1,4 +1,4 @@
-"""What hooks and loops ask of an MMEngine runner."""
+"""What hooks and loops need to know of an MMEngine runner."""
 
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -22,7 +22,7 @@ def refuse_strategies(runner: Runner | FlexibleRunner) -> None:
     """
     if isinstance(runner, FlexibleRunner):
         raise UserError(
-            "MMEngine's FlexibleRunner and its strategies cannot train or test a stitched model, whose stitches use "
+            "MMEngine's FlexibleRunner and its strategies cannot train or test a stitched model, whose routes use "
             "only some of the parameters: remove runner_type='FlexibleRunner' and strategy from the config, and train "
             'on many GPUs with --launcher pytorch'
         )

@@ -2,7 +2,7 @@
 
 from mmsnnet.evaluation.precision import DTYPES, choose_dtype, mixed_precision
 from mmsnnet.evaluation.profiling.latency import LatencyBench, LatencySetting, time_by_turns
-from mmsnnet.evaluation.profiling.latency_records import LatencyJob, add_latency
+from mmsnnet.evaluation.profiling.latency_records import LatencyJob, with_latency
 from mmsnnet.evaluation.profiling.training_memory import TrainingMemory, TrainingSetting, predict_extremes
 from mmsnnet.evaluation.provenance import describe_device, describe_run, tested_settings, versions
 from mmsnnet.evaluation.reports.plots import plot_pareto
@@ -21,7 +21,6 @@ __all__ = [
     'SharedPrefixes',
     'TrainingMemory',
     'TrainingSetting',
-    'add_latency',
     'choose_dtype',
     'describe_device',
     'describe_run',
@@ -33,6 +32,7 @@ __all__ = [
     'tested_settings',
     'time_by_turns',
     'versions',
+    'with_latency',
     'write_full_report',
     'write_report',
 ]

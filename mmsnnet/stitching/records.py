@@ -17,9 +17,9 @@ from mmsnnet.stitching.space import Route
 COSTS = ('gflops', 'latency_ms', 'memory_mb', 'params_m')
 
 
-@dataclass
+@dataclass(frozen=True)
 class Record:
-    """A route, what it costs, and what it scores.
+    """A route, what it costs, and what it scores. ``dataclasses.replace`` makes one with other values.
 
     Attributes:
         gflops: for one image at the measured input size, by fvcore's convention.
@@ -105,9 +105,13 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     if not path.is_file():
         raise FileNotFoundError(f'no records at {path}: write them with tools/benchmark.py or tools/test.py')
     try:
-        records = [Record(**row) for row in json.loads(path.read_text())]
-    except (TypeError, ValueError) as error:
+        return [_from_json(row) for row in json.loads(path.read_text())]
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f'{path} is no list of records: {error}') from error
-    for record in records:
-        record.metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
-    return records
+
+
+def _from_json(row: dict) -> Record:
+    """A record of its JSON, in which null is a metric that is not finite."""
+    fields = {'metrics': {}, **row}
+    metrics = {name: math.nan if value is None else value for name, value in fields.pop('metrics').items()}
+    return Record(**fields, metrics=metrics)

@@ -160,7 +160,8 @@ def edit_annotations(root: Path, edit) -> None:
 @pytest.mark.parametrize('phase', ['train', 'test'])
 def test_annotations_without_masks_are_refused(make_detection_config, coco_root, phase):
     edit_annotations(coco_root, lambda content: [a.pop('segmentation') for a in content['annotations']])
-    with pytest.raises(ValueError, match=r'annotations\.json has boxes without masks, but the model learns or'):
+    message = r'annotations\.json has boxes without masks, but the model trains on masks or is evaluated on them: use'
+    with pytest.raises(ValueError, match=message):
         getattr(Runner.from_cfg(make_detection_config()), phase)()
 
 

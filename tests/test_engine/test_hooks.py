@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
 
-from mmsnnet.engine import StitchSamplingHook, finite_loss, hooks
+from mmsnnet.engine import StitchSamplingHook, finite_loss, least_squares_start
 from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.stitching import Record, ResourceConstrainedSampler, StitchSpace, write_records
@@ -49,8 +50,32 @@ def test_least_squares_start_changes_stitching_layers_only(make_config):
     changed = {key for key in solved if not torch.equal(solved[key], random_start[key])}
     layers = {f'backbone.{name}.{key}' for name in ('up.0.1', 'up.0.2', 'down.0.1') for key in ('weight', 'bias')}
     assert changed == layers
-    (log,) = Path(runner.log_dir).glob('*.log')
-    assert re.search(r'stitching layers explain: up.0.1 [\d.]+%, down.0.1 [\d.]+%, up.0.2 [\d.]+%', log.read_text())
+    assert re.search(r'stitching layers explain: up.0.1 [\d.]+%, down.0.1 [\d.]+%, up.0.2 [\d.]+%', log_of(runner))
+
+
+def test_writes_what_stitching_layers_explain(make_config, tmp_path):
+    runner = train(make_config(log_level='INFO', **{'custom_hooks.0.init_images': 50}))
+    (written,) = tmp_path.rglob('stitching_layers.json')
+    assert written.parent == Path(runner.log_dir)
+    content = json.loads(written.read_text())
+    # There are no more images than ten.
+    assert content['images'] == 10
+    assert list(content['explained_variance']) == ['up.0.1', 'down.0.1', 'up.0.2']
+    for name, share in content['explained_variance'].items():
+        assert 0 < share <= 1
+        assert f'{name} {share:.1%}' in log_of(runner)
+
+
+def test_only_the_main_rank_writes_what_stitching_layers_explain(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(least_squares_start, 'is_main_process', lambda: False)
+    train(make_config())
+    assert not list(tmp_path.rglob('stitching_layers.json'))
+
+
+def test_writes_nothing_of_layers_that_it_has_not_solved(make_config, tmp_path):
+    runner = train(make_config(**{'custom_hooks.0.init_images': 0}))
+    train(make_config(load_from=f'{runner.work_dir}/iter_4.pth'))
+    assert not list(tmp_path.rglob('stitching_layers.json'))
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'detection'])
@@ -59,7 +84,7 @@ def test_least_squares_start_knows_image_from_padding(make_config, make_detectio
     if task == 'segmentation':
         cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='RandomCrop', crop_size=(20, 36)))
     batches = []
-    monkeypatch.setattr(hooks, 'solve_stitching_layers', lambda _, images: batches.extend(images) or {})
+    monkeypatch.setattr(least_squares_start, 'solve_stitching_layers', lambda _, images: batches.extend(images) or {})
     train(cfg)
     assert len(batches) == 3
     for images, is_image in batches:
@@ -142,14 +167,14 @@ def log_of(runner: Runner) -> str:
     return next(Path(runner.log_dir).glob('*.log')).read_text()
 
 
-def test_tells_of_cost_groups_that_are_none(make_config):
+def test_warns_of_cost_groups_that_are_none(make_config):
     assert 'into one group' not in log_of(train(make_config()))
-    assert 'step_gflops=10 puts all 4 stitches' in log_of(
+    assert 'step_gflops=10 puts all 4 routes' in log_of(
         train(make_config(**{'custom_hooks.0.sampler.step_gflops': 10}))
     )
 
 
-def test_tells_of_training_without_the_hook(make_config):
+def test_warns_of_training_without_the_hook(make_config):
     assert 'no StitchSamplingHook' not in log_of(train(make_config()))
     assert 'no StitchSamplingHook: only the largest anchor trains' in log_of(train(make_config(custom_hooks=[])))
 
@@ -181,7 +206,7 @@ def saved(tmp_path: Path, iteration: int) -> dict:
 def test_stops_at_a_loss_that_is_not_finite_before_it_reaches_the_weights(make_config, tmp_path, monkeypatch):
     runners = []
     monkeypatch.setattr(SpoiledLoss, 'before_run', lambda self, runner: runners.append(runner))
-    with pytest.raises(UserError, match=r'not finite at iteration 3, stitch [sl]\[.*clip_grad'):
+    with pytest.raises(UserError, match=r'not finite at iteration 3, route [sl]\[.*clip_grad'):
         train_spoiled(make_config(), 3)
     for key, value in saved(tmp_path, 2).items():
         assert torch.equal(runners[0].model.state_dict()[key], value), key
@@ -247,7 +272,7 @@ def test_does_not_go_on_with_running_statistics_that_are_not_finite(make_config)
     cfg.custom_hooks[0].sampler = dict(type='SandwichSampler')
     runner = Runner.from_cfg(cfg)
     runner.register_hook(SpoiledWeights())
-    with pytest.raises(UserError, match=r'neither is decode_head\.convs\.0\.bn\.running_mean any more'):
+    with pytest.raises(UserError, match=r'neither is decode_head\.convs\.0\.bn\.running_mean: resume'):
         runner.train()
 
 
@@ -269,9 +294,8 @@ def test_refuses_words_it_does_not_know():
 def test_samples_by_measured_latency(make_config, tmp_path):
     costs = route_costs(Runner.from_cfg(make_config()).model, (32, 48))
     space = StitchSpace((2, 4))
-    records = [Record.of(route, costs[route.id]) for route in space]
-    for record, milliseconds in zip(records, (1.0, 9.0, 1.5, 9.5), strict=True):
-        record.latency_ms = milliseconds
+    times = (1.0, 9.0, 1.5, 9.5)
+    records = [replace(Record.of(route, costs[route.id]), latency_ms=times[route.id]) for route in space]
     write_records(records, tmp_path / 'stitches.json')
     sampler = dict(type='CostIntervalSampler', records=str(tmp_path / 'stitches.json'), num_intervals=2, _delete_=True)
     cfg = make_config(**{'custom_hooks.0.sampler': sampler})

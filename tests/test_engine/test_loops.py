@@ -95,7 +95,7 @@ def test_a_test_killed_among_its_metrics_computes_only_those_left(make_config, m
 
     def stop_after_two(loop, *args):
         report(loop, *args)
-        if len(loop._records) == 2:
+        if len(loop.records) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(StitchTestLoop, '_report_route', stop_after_two)
@@ -137,7 +137,7 @@ def test_main_route_comes_first_under_plain_keys(make_config):
     assert metrics['mIoU'] == metrics['s0-2/mIoU']
 
 
-def test_main_route_is_the_largest_anchor_else_the_dearest_selected(make_config):
+def test_main_route_is_the_largest_anchor_else_the_most_expensive_selected(make_config):
     metrics = test_runner(make_config()).metrics
     assert metrics['mIoU'] == metrics['l0-4/mIoU']
     runner = test_runner(make_config(**{'test_cfg.routes': ['s[0:2]', 's[0:1]-l[2:4]']}))

@@ -105,7 +105,7 @@ def test_out_of_memory_is_told_in_one_line(make_config, gpu, monkeypatch):
 def test_start_of_the_log_tells_what_training_takes(make_config, tmp_path):
     line = r'training takes at most 0.0 GiB (weights 0.0, gradients 0.0, optimizer state 0.0, activations 0.0), '
     log = log_of(train(make_config(log_level='INFO')))
-    assert line + 'predicted for 2 images of 32x48 a step and stitch l[0:4]' in log
+    assert line + 'predicted for 2 images of 32x48 a step and route l[0:4]' in log
     # On a processor, where nobody reads it, it is not predicted either.
     # Runs that begin in the same second write to the same log file of a folder.
     quiet = make_config(work_dir=str(tmp_path / 'quiet'))

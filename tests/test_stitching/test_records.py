@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ def test_a_metric_that_broke_is_null(tmp_path, value):
     path = write_records([broken], tmp_path / 'stitches.json')
     assert json.loads(path.read_text())[0]['metrics'] == {'mIoU': None, 'aAcc': 81.8}
     assert math.isnan(read_records(path)[0].metrics['mIoU'])
+
+
+def test_a_record_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        RECORDS[0].latency_ms = 1.0
 
 
 def test_record_of_a_route():
@@ -69,8 +75,12 @@ def test_refuses_a_missing_file(tmp_path):
 
 @pytest.mark.parametrize(
     'text',
-    ['', '[{', '{"id": 0}', '3', '[{"id": 0}]', '["s[0:12]"]', json.dumps([{**vars(RECORDS[0]), 'fps': 3}])],
-    ids=['empty', 'cut', 'dict', 'number', 'field missing', 'names', 'field unknown'],
+    [
+        *('', '[{', '{"id": 0}', '3', '[{"id": 0}]', '["s[0:12]"]'),
+        json.dumps([{**vars(RECORDS[0]), 'fps': 3}]),
+        json.dumps([{**vars(RECORDS[0]), 'metrics': 45.57}]),
+    ],
+    ids=['empty', 'cut', 'dict', 'number', 'field missing', 'names', 'field unknown', 'metrics unnamed'],
 )
 def test_refuses_what_is_no_list_of_records(tmp_path, text):
     (tmp_path / 'stitches.json').write_text(text)

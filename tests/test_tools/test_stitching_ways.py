@@ -10,6 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from mmsnnet.cli import build_model
+from mmsnnet.files import write_json
 from mmsnnet.models import find_backbone
 from mmsnnet.registry import ROUTE_SAMPLERS
 from mmsnnet.stitching import Record, Route, StitchSpace, read_records, write_records
@@ -44,10 +45,10 @@ def calls(monkeypatch) -> list[tuple[str, Path]]:
         with lock:
             cfg = Config.fromfile(config)
         if script == 'tools/train.py':
-            explained = ', '.join(f'up.0.{k} {50 + k}.0%' for k in range(1, 7))
-            line = 'variance of the features entered that stitching layers explain: '
+            explained = {f'up.0.{k}': (50 + k) / 100 for k in range(1, 7)}
             # Twice, as of a job that was interrupted first.
-            log.write_text(f'{line}up.0.1 1.0%\n{line}{explained}\n')
+            for time, shares in (('20260101_090000', {'up.0.1': 0.01}), ('20260101_100000', explained)):
+                write_json(folder / time / 'stitching_layers.json', {'explained_variance': shares})
             return
         is_stitched = 'anchors' in cfg.model.backbone
         routes = list(StitchSpace((6, 12), cfg.model.backbone.get('two_way', True)))

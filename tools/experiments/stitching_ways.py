@@ -11,7 +11,7 @@ Each training's output is in its log.txt.
 """
 
 import argparse
-import re
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -136,12 +136,12 @@ def trained_gflops(job: Job) -> float:
     return mean(gflops[sampler(iteration)] for iteration in range(cfg.train_cfg.max_iters))
 
 
-def explained_variance(log: Path) -> dict[str, tuple[float, str]]:
+def explained_variance(folder: Path) -> dict[str, tuple[float, str]]:
     """Stitching layer -> share of the features' variance that least squares explains, and the route to see it by."""
-    # The last: a job that was interrupted and run again has logged it before.
-    *_, line = (line for line in log.read_text().splitlines() if 'that stitching layers explain' in line)
-    shares = re.findall(r'(\w+\.\d+\.\d+) ([\d.-]+)%', line)
-    return {layer: (float(percent) / 100, single_switch(layer)) for layer, percent in shares}
+    # The last, by their folders' times: a job that was interrupted and run again has written one before.
+    *_, path = sorted(folder.glob('*/stitching_layers.json'))
+    shares = json.loads(path.read_text())['explained_variance']
+    return {layer: (share, single_switch(layer)) for layer, share in shares.items()}
 
 
 def single_switch(layer: str) -> str:
@@ -187,7 +187,7 @@ def way_results(args: argparse.Namespace, way: str, metric: str) -> dict:
     if way in FOLLOWED:
         start = stitched_job(args, args.seeds[0], way, is_start=True)
         results['start'] = summary(read_records(start.records), metric)
-        results['explained'] = explained_variance(start.folder / 'log.txt')
+        results['explained'] = explained_variance(start.folder)
         results['curves'] = curves(jobs[0], start, metric)
     return results
 

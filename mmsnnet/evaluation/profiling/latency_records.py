@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -50,8 +50,8 @@ class LatencyJob:
             raise UserError("a CUDA graph times whole passes: take method='measure', or leave out cuda_graph")
 
 
-def add_latency(records: Sequence[Record], model: nn.Module, job: LatencyJob) -> None:
-    """Note in records what their routes take: ``latency_ms`` and, if measured, its spread and ``memory_mb``.
+def with_latency(records: Sequence[Record], model: nn.Module, job: LatencyJob) -> list[Record]:
+    """The records with what their routes take: ``latency_ms`` and, if measured, its spread and ``memory_mb``.
 
     Args:
         records: of routes of ``model``, all of one run.
@@ -60,18 +60,32 @@ def add_latency(records: Sequence[Record], model: nn.Module, job: LatencyJob) ->
     routes = [bench.backbone.space[record.id] for record in records]
     estimates = bench.estimate(routes)
     details = {'method': job.method, **asdict(job.setting), 'device': describe_device(bench.device)}
-    if job.method == 'measure':
+    if job.method == 'estimate':
+        costs = [{'latency_ms': estimates[route], 'latency_iqr_ms': None, 'memory_mb': None} for route in routes]
+    else:
         run = {key: value for key, value in (records[0].provenance or {}).items() if key != 'latency'}
         measured = _measure(bench, routes, job, {**run, 'latency': details})
-        errors = [abs(estimates[route] / median(measured[route].samples_ms) - 1) * 100 for route in routes]
-        details['estimate_error_percent'] = {'median': round(median(errors), 2), 'largest': round(max(errors), 2)}
-    for record, route in zip(records, routes, strict=True):
-        record.latency_ms, record.latency_iqr_ms, record.memory_mb = estimates[route], None, None
-        if job.method == 'measure':
-            samples = measured[route].samples_ms
-            record.latency_ms, record.latency_iqr_ms = median(samples), interquartile_range(samples)
-            record.memory_mb = record.params_m * 1e6 * PARAMETER_BYTES / 2**20 + measured[route].activations_mb
-        record.provenance = {**(record.provenance or {}), 'latency': as_json(details)}
+        costs = [_measured_costs(record, measured[route]) for record, route in zip(records, routes, strict=True)]
+        details = {**details, 'estimate_error_percent': _estimate_errors(estimates, measured)}
+    return [
+        replace(record, **cost, provenance={**(record.provenance or {}), 'latency': as_json(details)})
+        for record, cost in zip(records, costs, strict=True)
+    ]
+
+
+def _measured_costs(record: Record, measurement: Measurement) -> dict[str, float]:
+    parameters_mb = record.params_m * 1e6 * PARAMETER_BYTES / 2**20
+    return {
+        'latency_ms': median(measurement.samples_ms),
+        'latency_iqr_ms': interquartile_range(measurement.samples_ms),
+        'memory_mb': parameters_mb + measurement.activations_mb,
+    }
+
+
+def _estimate_errors(estimates: dict[Route, float], measured: Measurements) -> dict[str, float]:
+    """By how many percent estimates miss the measured times."""
+    errors = [abs(estimates[route] / median(taken.samples_ms) - 1) * 100 for route, taken in measured.items()]
+    return {'median': round(median(errors), 2), 'largest': round(max(errors), 2)}
 
 
 def interquartile_range(samples: Sequence[float]) -> float:

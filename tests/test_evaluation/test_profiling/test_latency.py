@@ -1,12 +1,13 @@
 """Latency is measured and estimated consistently; that the times are right, no test can tell."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from toys import toy_backbone
 
-from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, add_latency, time_by_turns
+from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, time_by_turns, with_latency
 from mmsnnet.evaluation.profiling import latency
 from mmsnnet.evaluation.profiling.latency import WARMUP_PASSES, Measurement
 from mmsnnet.evaluation.profiling.latency_records import interquartile_range
@@ -180,8 +181,9 @@ def test_interquartile_range():
 def test_records_get_latency_memory_and_how_good_the_estimate_is(tmp_path):
     backbone = toy_backbone(**DEPTHS)
     records = [Record(r.id, r.name, r.kind, 1.0, 2.0, provenance={'config': 'x'}) for r in backbone.space]
-    add_latency(records, backbone, LatencyJob('measure', SETTING, tmp_path / 'latency.json'))
-    for record in records:
+    timed = with_latency(records, backbone, LatencyJob('measure', SETTING, tmp_path / 'latency.json'))
+    assert [record.id for record in timed] == [record.id for record in records]
+    for record in timed:
         assert record.latency_ms > 0
         assert record.memory_mb > 2e6 * 4 / 2**20
         assert record.provenance['config'] == 'x'
@@ -204,12 +206,12 @@ def test_samples_of_another_model_or_setting_are_not_taken_up(tmp_path, provenan
     backbone = toy_backbone(**DEPTHS)
     records = [Record(0, 's[0:3]', 'anchor', 1.0, 2.0, provenance={'weights_sha256': 'a'})]
     path = tmp_path / 'latency.json'
-    add_latency(records, backbone, LatencyJob('measure', SETTING, path))
+    with_latency(records, backbone, LatencyJob('measure', SETTING, path))
     content = json.loads(path.read_text())
     content['routes']['s[0:3]']['samples_ms'] = [1e9, 1e9]
     path.write_text(json.dumps(content))
-    add_latency(records, backbone, LatencyJob('measure', SETTING, path, resume=True))
-    assert records[0].latency_ms == 1e9
-    records[0].provenance = provenance
-    add_latency(records, backbone, LatencyJob('measure', setting, path, resume=True))
-    assert records[0].latency_ms < 1e9
+    (timed,) = with_latency(records, backbone, LatencyJob('measure', SETTING, path, resume=True))
+    assert timed.latency_ms == 1e9
+    records = [replace(timed, provenance=provenance)]
+    (timed,) = with_latency(records, backbone, LatencyJob('measure', setting, path, resume=True))
+    assert timed.latency_ms < 1e9

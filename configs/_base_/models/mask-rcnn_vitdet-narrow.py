@@ -1,5 +1,5 @@
 # Narrow heads and a fifth of the regions: small enough to train on a processor.
-_base_ = './mask-rcnn_stitched-vitdet.py'
+_base_ = './mask-rcnn_vitdet.py'
 model = dict(
     data_preprocessor=dict(pad_size_divisor=224),
     neck=dict(out_channels=64),

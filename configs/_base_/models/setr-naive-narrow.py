@@ -1,0 +1,6 @@
+# One narrow head that reads the last map: small enough to train on a processor.
+_base_ = './setr-naive.py'
+model = dict(
+    backbone=dict(out_indices=(-1, )),
+    decode_head=dict(in_index=0, channels=64),
+    auxiliary_head=None)
