@@ -1,7 +1,7 @@
 """Take one route of a trained model away, as a model of its own.
 
-$ python tools/export.py CONFIG CHECKPOINT --route 's[0:3]-l[6:12]' --out stitch
-$ python tools/export.py CONFIG CHECKPOINT --budget latency_ms=20 --records benchmark/stitches.json --out stitch --onnx
+$ python tools/export.py CONFIG CHECKPOINT --route 's[0:3]-l[6:12]' --out route
+$ python tools/export.py CONFIG CHECKPOINT --budget latency_ms=20 --records benchmark/stitches.json --out route --onnx
 
 Writes DIR/slim.pth with only what this route needs, and DIR/slim.py, the config that loads it in plain MMSegmentation
 or MMDetection with mmsnnet installed. Every file is loaded again, and its outputs are compared with the supernet's.

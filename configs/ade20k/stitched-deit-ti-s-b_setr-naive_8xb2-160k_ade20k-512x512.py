@@ -1,4 +1,4 @@
-# Three anchors: stitches join neighbours in size.
+# Three anchors: routes switch between neighbours in size.
 _base_ = [
     '../_base_/models/setr-naive_stitched-vit.py',
     '../_base_/stitching.py',

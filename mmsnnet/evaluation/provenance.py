@@ -90,10 +90,10 @@ def describe_device(device: torch.device) -> str:
     """A GPU's name, or the CPU's name and the number of threads that PyTorch uses."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    return f'{device.type} {processor()}, {torch.get_num_threads()} threads'
+    return f'{device.type} {cpu_name()}, {torch.get_num_threads()} threads'
 
 
-def processor() -> str:
+def cpu_name() -> str:
     """The CPU's name."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []

@@ -174,7 +174,7 @@ def parse_args(
         argv: the command line's words; None for those of this process.
         repetitions: turns of each contestant, unless the command line says otherwise.
         photos: also take photographs.
-        more: also take ``--more``, to go on from what ``--out`` holds.
+        more: also take ``--more``, to continue from what ``--out`` holds.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -187,7 +187,7 @@ def parse_args(
     if photos:
         parser.add_argument('--photos', nargs='+', type=Path, default=[], metavar='FILE', help='images (random ones)')
     if more:
-        parser.add_argument('--more', action='store_true', help='go on from the results at --out')
+        parser.add_argument('--more', action='store_true', help='continue from the results at --out')
     args = parser.parse_args(argv)
     if more and args.more and not (args.out and args.out.is_file()):
         parser.error(f'--more: no results at --out {args.out}')

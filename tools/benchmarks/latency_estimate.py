@@ -7,7 +7,7 @@ stitching layers and taps take, each timed in passes of the anchors and of two r
 turns, a few right after each estimate, and a route's error is the median over its passes of the estimate over the
 pass: a machine that is slower or faster for minutes then hits both alike. The estimate should be within 5 % for every
 route; those for which it is not after these turns are timed ten times more, each time after another estimate. Results
-are written after each turn; --more goes on with those turns from results that this machine has written to --out
+are written after each turn; --more continues those turns from results that this machine has written to --out
 before.
 """
 

@@ -6,7 +6,7 @@ $ python -m tools.experiments.stitching_ways --iterations 4000 --seeds 0 1 2 3 4
 For each seed: both anchors alone, then every way of stitching these two. All train for the same number of batches, and
 are evaluated with all routes on the validation images; for the first seed, two ways also before their first
 iteration, and with a few routes on the way. Writes stitching_ways.json, stitching_ways.md, fronts.png and
-iterations.png to the folder --report. What is finished is not repeated: a call goes on where the last one stopped.
+iterations.png to the folder --report. A later call repeats nothing that is finished.
 Each training's output is in its log.txt.
 """
 

@@ -1,4 +1,4 @@
-# Narrow heads and a fifth of the regions: small enough to train on a processor.
+# Narrow heads and a fifth of the regions: small enough to train on a CPU.
 _base_ = './mask-rcnn_vitdet.py'
 model = dict(
     data_preprocessor=dict(pad_size_divisor=224),

@@ -1,4 +1,4 @@
-# One narrow head that reads the last map: small enough to train on a processor.
+# One narrow head that reads the last map: small enough to train on a CPU.
 _base_ = './setr-naive.py'
 model = dict(
     backbone=dict(out_indices=(-1, )),
