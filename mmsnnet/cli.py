@@ -22,6 +22,7 @@ from mmsnnet.files import is_there
 from mmsnnet.models import find_mismatch
 from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.stitching.selection import SELECTIONS, parse_selection
+from mmsnnet.terminal import quiet
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -216,7 +217,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def wrapped() -> None:
         try:
-            main()
+            with quiet():
+                main()
             _end_process_group()
         except KeyboardInterrupt:
             sys.exit('interrupted')
