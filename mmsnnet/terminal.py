@@ -13,9 +13,10 @@ from mmengine.runner import checkpoint
 
 # How MMEngine's lists and its advice to developers begin.
 _FOR_THE_FILE = re.compile(
-    r'\n-+\nSystem environment:|Config:\n|Hooks will be executed|paramwise_options --|\S+ is skipped since its requires_'
-    r'grad|Distributed training is not used, all SyncBatch|Loads checkpoint by|Did not find last_checkpoint|'
-    r'The prefix is not set in metric class|"FileClient" will be deprecated|"HardDiskBackend" is the alias'
+    r'\n-+\nSystem environment:|Config:\n|Hooks will be executed|paramwise_options --|\S+ is skipped since its'
+    r' requires_grad|Distributed training is not used, all SyncBatch|Loads checkpoint by|Did not find last_checkpoint'
+    r'|The prefix is not set in metric class|"FileClient" will be deprecated|"HardDiskBackend" is the alias'
+    r'|`save_param_scheduler` is True but'
 )
 
 
