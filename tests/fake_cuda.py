@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
 _COPIES = ('aten::_to_copy', 'aten::copy_')
 _READ_BACKS = ('aten::_local_scalar_dense', 'aten::equal')
@@ -53,7 +53,7 @@ class DeviceWatch(TorchDispatchMode):
 
 def _devices(values: Any) -> set[str]:
     """Kinds of devices of all tensors but single numbers of the CPU, which go with any device."""
-    tensors = [value for value in tree_flatten(values)[0] if isinstance(value, Tensor)]
+    tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor)]
     return {tensor.device.type for tensor in tensors if tensor.ndim or tensor.device.type != 'cpu'}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
 from mmsnnet.cli import build_model, command, config_parser, load_config, load_weights
 from mmsnnet.engine import configured_input_shape
@@ -93,7 +93,7 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     def detector(images: Tensor) -> Tensor:
         # With regions that do not hang on its last digit.
         outputs = countable_outputs(model, images, with_masks=True)
-        return torch.cat([leaf.flatten() for leaf in tree_flatten(outputs)[0]])
+        return torch.cat([leaf.flatten() for leaf in tree_leaves(outputs)])
 
     return detector
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
@@ -39,11 +39,11 @@ class CountedStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         # What goes in was there before, or is counted already.
-        for tensor in tree_flatten((args, kwargs or {}))[0]:
+        for tensor in tree_leaves((args, kwargs or {})):
             if isinstance(tensor, Tensor):
                 self._known.add(tensor.untyped_storage())
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_flatten(result)[0]:
+        for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
         return result
