@@ -23,6 +23,7 @@ from mmsnnet.files import is_there
 from mmsnnet.models import find_mismatch
 from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.stitching.selection import SELECTIONS, parse_selection
+from mmsnnet.terminal import quiet
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -217,7 +218,8 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(main)
     def wrapped(*args: Any) -> None:
         try:
-            main(*args)
+            with quiet():
+                main(*args)
             _end_process_group()
         except KeyboardInterrupt:
             sys.exit('interrupted')

@@ -55,7 +55,7 @@ class ProgressBarHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        self._bar.set_postfix(loss=f'{float(outputs["loss"]):.3f}', refresh=False)
+        self._bar.set_postfix(loss=f'{outputs["loss"].detach().item():.3f}', refresh=False)
         self._bar.update()
 
     def after_train(self, runner: Runner) -> None:
