@@ -5,7 +5,6 @@ _base_ = [
     '../_base_/schedules/adamw_1k.py',
     '../_base_/default_runtime.py',
 ]
-norm_cfg = dict(type='GN', num_groups=8)
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
@@ -13,4 +12,4 @@ model = dict(
         anchor=dict(
             model='vit_tiny_patch16_224', img_size=_base_.crop_size, weight_init='jax',
             embed_dim=8, depth=6, num_heads=2)),
-    decode_head=dict(in_channels=8, num_classes=11, norm_cfg=norm_cfg))
+    decode_head=dict(in_channels=8, num_classes=11))

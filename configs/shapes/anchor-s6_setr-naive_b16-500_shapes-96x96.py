@@ -12,4 +12,4 @@ model = dict(
         anchor=dict(
             model='vit_tiny_patch16_224', img_size=_base_.crop_size, patch_size=8, weight_init='jax',
             embed_dim=16, depth=6, num_heads=2)),
-    decode_head=dict(in_channels=16, num_classes=7, norm_cfg=dict(type='GN', num_groups=8)))
+    decode_head=dict(in_channels=16, num_classes=7))

@@ -21,7 +21,7 @@ model = dict(
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),
         ]),
     decode_head=dict(
-        in_channels=128, num_classes=7, norm_cfg=dict(type='GN', num_groups=8),
+        in_channels=128, num_classes=7,
         init_cfg=dict(type='Pretrained', checkpoint=large, prefix='decode_head.')))
 custom_hooks = _base_.custom_hooks
 custom_hooks[0].sampler.step_gflops = 0.03

@@ -2,5 +2,5 @@
 _base_ = './setr-naive.py'
 model = dict(
     backbone=dict(out_indices=(-1, )),
-    decode_head=dict(in_index=0, channels=64),
+    decode_head=dict(in_index=0, channels=64, norm_cfg=dict(type='GN', num_groups=8)),
     auxiliary_head=None)
