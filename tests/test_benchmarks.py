@@ -14,6 +14,7 @@ from tools.benchmarks import (
     latency_estimate,
     one_pass,
     one_pass_windowed,
+    pick_route,
     routes_vs_mae,
     train_step,
     training_memory,
@@ -67,6 +68,11 @@ def test_benchmark_compares_equals_and_reports(run_toy, benchmark, bounds):
         if comparison['bound']:
             assert first['shapes'] == second['shapes']
             assert comparison['max_relative_difference'] < 1e-5
+
+
+def test_both_ways_to_pick_a_route_pick_the_same(run_toy):
+    comparisons = run_toy(pick_route)['comparisons']
+    assert [comparison['max_relative_difference'] for comparison in comparisons] == [0, 0, 0]
 
 
 def test_latency_estimate_is_compared_for_every_route(run_toy):
