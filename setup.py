@@ -13,17 +13,17 @@ ROOT = Path(__file__).resolve().parent
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 
 # No OpenMMLab package stands here. The forks that live on (onedl-*) are imported under the same names, and so is
-# compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. torch 2.1 is the
-# last one that compiled mmcv 2.1.0 was published for.
+# compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. The lowest versions
+# are those that tests ran with: docs/versions.md.
 INSTALL_REQUIRES = [
-    'fvcore>=0.1.5',
+    'fvcore>=0.1.5.post20221221',
     'jinja2>=3',
-    'matplotlib>=3.6',
+    'matplotlib>=3.7',
     'numpy>=1.24',
     'plotly>=5.20',
-    'timm>=1.0.26',
-    'torch>=2.1',
-    'torchvision>=0.16',
+    'timm>=1.0.31',
+    'torch>=2.6',
+    'torchvision>=0.21',
     'tqdm>=4.60',
 ]
 
