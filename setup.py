@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 
 # No OpenMMLab package stands here. The forks that live on (onedl-*) are imported under the same names, and so is
-# compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. The lowest versions
-# are those that tests ran with: docs/versions.md.
+# compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. The lower bounds
+# are versions that the tests ran with: docs/versions.md.
 INSTALL_REQUIRES = [
     'fvcore>=0.1.5.post20221221',
     'jinja2>=3',
