@@ -15,18 +15,18 @@ MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 CLONE_ONLY = ('*.sh', 'benchmarks', 'experiments')
 
 # No OpenMMLab package stands here. The forks that live on (onedl-*) are imported under the same names, and so is
-# compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. torch 2.1 is the
-# last one that compiled mmcv 2.1.0 was published for.
+# compiled mmcv: a hard requirement would overwrite what a user has. Those who have none take an extra. The lower bounds
+# are versions that the tests ran with: docs/versions.md.
 INSTALL_REQUIRES = [
-    'fvcore>=0.1.5',
+    'fvcore>=0.1.5.post20221221',
     'jinja2>=3',
-    'matplotlib>=3.6',
+    'matplotlib>=3.7',
     'numpy>=1.24',
     'plotly>=5.20',
     'tabulate>=0.9',
-    'timm>=1.0.26',
-    'torch>=2.1',
-    'torchvision>=0.16',
+    'timm>=1.0.31',
+    'torch>=2.6',
+    'torchvision>=0.21',
     'tqdm>=4.60',
 ]
 
@@ -38,7 +38,7 @@ EXTRAS = {
     'det': [*MMENGINE, 'mmdet>=3.3,<4', 'faster-coco-eval>=1.6'],
     # From opendatalab 0.0.10 on, openxlab comes along and pins setuptools, rich, requests and tqdm to versions of 2023.
     'mim': ['openmim>=0.3.9', 'opendatalab<0.0.10', 'setuptools<82'],
-    'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.5'],
+    'export': ['onnx>=1.23', 'onnxruntime>=1.23', 'onnxscript>=0.7'],
     # The tests build wheels offline: setuptools can by itself from 70.1 on.
     'tests': ['packaging', 'pytest>=8', 'pytest-xdist>=3', 'pyyaml', 'selenium>=4.20', 'setuptools>=70.1'],
     'dev': ['ruff'],

@@ -53,8 +53,7 @@ def _check_no_cuda_graphs(arguments: Mapping[str, Any]) -> None:
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
     """Let modules run as written, for tracers, which cannot look into compiled ones."""
-    # PyTorch 2.1 compiles no modules in place.
-    calls = {module: getattr(module, '_compiled_call_impl', None) for module in model.modules()}
+    calls = {module: module._compiled_call_impl for module in model.modules()}
     compiled = {module: call for module, call in calls.items() if call is not None}
     for module in compiled:
         module._compiled_call_impl = None

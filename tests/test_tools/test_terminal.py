@@ -1,9 +1,9 @@
 """What reaches the terminal of a command line, and what only the log file of its run."""
 
-import itertools
 import subprocess
 import sys
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,6 @@ from mmsnnet.terminal import quiet
 
 ROOT = Path(__file__).parents[2]
 
-_names = itertools.count()
-
 
 @pytest.fixture
 def log(tmp_path) -> Path:
@@ -25,7 +23,7 @@ def log(tmp_path) -> Path:
 
 def open_log(path: Path, level: str = 'INFO') -> MMLogger:
     """A logger as a runner makes it."""
-    return MMLogger.get_instance(f'terminal{next(_names)}', log_file=str(path), log_level=level)
+    return MMLogger.get_instance('run', log_file=str(path), log_level=level)
 
 
 def warn(text: str, filename: str = 'library.py') -> None:
@@ -33,8 +31,9 @@ def warn(text: str, filename: str = 'library.py') -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_options(monkeypatch):
-    """Options of this interpreter must not decide."""
+def _as_in_a_new_process(monkeypatch):
+    """Neither loggers of other tests nor options of this interpreter must decide."""
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     monkeypatch.setattr(sys, 'warnoptions', [])
 
 
