@@ -19,7 +19,7 @@ from torch import nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import DTYPES
-from mmsnnet.files import is_there
+from mmsnnet.files import is_url
 from mmsnnet.models import find_mismatch
 from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.stitching.selection import SELECTIONS, parse_selection
@@ -105,7 +105,7 @@ def check_file(path: str, what: str) -> str:
     Raises:
         FileNotFoundError: no such file.
     """
-    if not is_there(path):
+    if not is_url(path) and not Path(path).is_file():
         raise FileNotFoundError(f'no {what} at {path!r}')
     return path
 
@@ -172,12 +172,12 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, of its own ``runner_type`` where it has one."""
     if cfg.get('launcher') in ('pytorch', 'slurm') and not torch.cuda.is_available():
-        _use_processors(cfg)
+        _use_cpus(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
-def _use_processors(cfg: Config) -> None:
-    """Let ranks run on processors, where MMEngine by itself chooses GPUs."""
+def _use_cpus(cfg: Config) -> None:
+    """Let ranks run on CPUs; MMEngine by itself chooses GPUs."""
     if cfg.launcher == 'slurm':
         _name_slurm_ranks()
     if not torch.distributed.is_initialized():
@@ -204,8 +204,8 @@ def _name_slurm_ranks() -> None:
 def forget_pretrained(model: ConfigDict) -> None:
     """Let no anchor load pretrained weights: a checkpoint will bring all."""
     backbone = model.get('backbone', {})
-    for anchor in [*backbone.get('anchors', []), backbone.get('anchor')]:
-        for argument in PRETRAINED_ARGS if anchor else ():
+    for anchor in filter(None, [*backbone.get('anchors', []), backbone.get('anchor')]):
+        for argument in PRETRAINED_ARGS:
             anchor.pop(argument, None)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def is_there(path: str) -> bool:
-    """Whether a local file or folder exists. A URL is taken for granted."""
-    return '://' in path or Path(path).exists()
+def is_url(path: str) -> bool:
+    """Whether a path is one of a server, which cannot be looked up here."""
+    return '://' in path
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> Path:
@@ -40,7 +40,7 @@ def finite_or_none(value: object) -> object:
     """The same value with None in place of NaN and infinite numbers, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite_or_none(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [finite_or_none(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

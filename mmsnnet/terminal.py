@@ -31,11 +31,13 @@ def quiet() -> Iterator[None]:
     file, show = _LogFile(), warnings.showwarning
     print_log, call_handlers = checkpoint.print_log, MMLogger.callHandlers
 
-    def show_warning(message: Any, category: type[Warning], filename: str, *where: Any, **options: Any) -> None:
+    def show_warning(
+        message: Any, category: type[Warning], filename: str, lineno: int, *more: Any, **options: Any
+    ) -> None:
         if '/torch/cuda/' in filename.replace('\\', '/'):
-            show(message, category, filename, *where, **options)
+            show(message, category, filename, lineno, *more, **options)
         else:
-            file.write(f'{filename}:{where[0]}: {category.__name__}: {message}', logging.WARNING)
+            file.write(f'{filename}:{lineno}: {category.__name__}: {message}', logging.WARNING)
 
     def print_or_write(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
         if logger is None and _FOR_THE_FILE.match(str(msg)):
@@ -65,7 +67,9 @@ class _LogFile:
         self.flush()
 
     def flush(self) -> None:
-        handlers = [handler for handler in MMLogger.get_current_instance().handlers if _is_file(handler)]
+        # Asked for the current logger, MMEngine would make one.
+        logger = MMLogger.get_current_instance() if MMLogger._instance_dict else None
+        handlers = [handler for handler in logger.handlers if _is_file(handler)] if logger else []
         if handlers:
             for record in self._held:
                 for handler in handlers:
@@ -76,12 +80,15 @@ class _LogFile:
 def _call_handlers(logger: MMLogger, record: logging.LogRecord) -> None:
     """Pass a record to the file and, if it is for people and at least of the logger's level, to the terminal."""
     for handler in logger.handlers:
-        if _is_file(handler):
-            wanted = record.levelno >= min(handler.level, logging.INFO)
-        else:
-            wanted = record.levelno >= handler.level and not _FOR_THE_FILE.match(record.getMessage())
-        if wanted:
+        is_noise = not _is_file(handler) and _FOR_THE_FILE.match(record.getMessage())
+        if record.levelno >= lowest_level(handler) and not is_noise:
             handler.handle(record)
+
+
+def lowest_level(handler: logging.Handler) -> int:
+    """The level from which a handler gets the records of MMEngine's loggers. Files get more within ``quiet``."""
+    is_quiet = MMLogger.callHandlers is _call_handlers
+    return min(handler.level, logging.INFO) if is_quiet and _is_file(handler) else handler.level
 
 
 def _is_file(handler: logging.Handler) -> bool:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
-from mmsnnet.files import is_there
+from mmsnnet.files import is_url
 from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch, locate_backbone
 
 # Heads whose classes are those of the data; a detector's RPN has none.
@@ -33,7 +33,7 @@ def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloade
             *_data_paths((cfg.get(loader) or {}).get('dataset') or {}, f'{loader}.dataset.data_root'),
             *_annotations_of(evaluator if isinstance(evaluator, dict) else {}, loader),
         ]:
-            if not is_there(path):
+            if not is_url(path) and not Path(path).exists():
                 missing.setdefault(key, path)
     if missing:
         options = ' '.join(f'{key}=PATH' for key in missing)
@@ -50,7 +50,7 @@ def _data_paths(dataset: dict, key: str) -> Iterator[tuple[str, str]]:
         yield key, root
     for part in (*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')):
         if part:
-            yield key, part if '://' in root or '://' in part else str(Path(root, part))
+            yield key, part if is_url(root) or is_url(part) else str(Path(root, part))
 
 
 def _annotations_of(evaluator: dict, loader: str) -> Iterator[tuple[str, str]]:

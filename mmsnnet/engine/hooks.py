@@ -130,7 +130,8 @@ class StitchSamplingHook(Hook):
         # Where gradients overflowed in half precision, the optimizer was not asked to step.
         if runner.optim_wrapper.should_update():
             self._guard.check()
-        update_sampler(self.sampler, self.backbone.route.id, outputs['loss'])
+        if hasattr(self.sampler, 'update'):
+            update_sampler(self.sampler, self.backbone.route.id, outputs['loss'])
 
     def after_train(self, runner: Runner) -> None:
         self._guard.remove()

@@ -138,8 +138,8 @@ def _locate(model: nn.Module) -> tuple[str, PlainViTBackbone]:
         return locate_backbone(model, PlainViTBackbone)
     except UserError as error:
         raise UserError(
-            f'layer decay needs one StitchedViT, AnchorViT or RouteViT: {error}; its backbone is a '
-            f'{type(getattr(model, "backbone", model)).__name__}. Take another optimizer constructor or backbone'
+            f'layer decay needs one StitchedViT, AnchorViT or RouteViT in {type(model).__name__}, whose backbone is a '
+            f'{type(getattr(model, "backbone", model)).__name__}: take another optimizer constructor or backbone'
         ) from error
 
 

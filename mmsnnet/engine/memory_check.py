@@ -27,6 +27,7 @@ from mmsnnet.evaluation.profiling.training_memory import (
 )
 from mmsnnet.models import find_backbone
 from mmsnnet.models.blank_batch import blank_batch
+from mmsnnet.terminal import lowest_level
 
 
 def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
@@ -160,7 +161,7 @@ def _can_run_out(model: nn.Module) -> bool:
 
 def _is_read(logger: logging.Logger) -> bool:
     """Whether ``info`` messages go anywhere: those of ranks other than the first do not."""
-    return any(handler.level <= logging.INFO for handler in logger.handlers)
+    return any(lowest_level(handler) <= logging.INFO for handler in logger.handlers)
 
 
 def _kept_later(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -55,7 +56,8 @@ class ProgressBarHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        self._bar.set_postfix(loss=f'{outputs["loss"].detach().item():.3f}', refresh=False)
+        loss = torch.as_tensor(outputs['loss']).detach().item()
+        self._bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
         self._bar.update()
 
     def after_train(self, runner: Runner) -> None:

@@ -32,7 +32,7 @@ class RoutesLoop:
     A subclass lists it before one of MMEngine's loops.
 
     Args:
-        routes: ``'all'``, ``'anchors'``, a number of routes spread evenly over the cost range, or ids and names.
+        routes: what to evaluate, as ``select_routes`` takes it: ``'all'``, ``'anchors'``, a number, ids and names, ...
         main_route: whose metrics keep their plain keys and whose predictions hooks see; by default the largest anchor,
             or the most expensive of the selected routes.
         input_shape: (height, width) at which costs are measured; by default that of the training images.

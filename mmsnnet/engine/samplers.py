@@ -64,8 +64,6 @@ def draw_number(iteration: int, batches_per_draw: int, per_rank: bool) -> int:
 
 def update_sampler(sampler: UniformSampler, route_id: int, loss: Tensor) -> None:
     """Give a sampler that learns the losses of all ranks, in one order, so that the ranks' samplers stay alike."""
-    if not hasattr(sampler, 'update'):
-        return
     own = torch.stack([loss.new_tensor(route_id, dtype=torch.float64), loss.double()])
     for id_, value in (pair.tolist() for pair in all_gather(own)):
         if math.isfinite(value):

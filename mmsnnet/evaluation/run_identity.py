@@ -8,8 +8,8 @@ _TOLD = 3
 
 
 def as_json(value: Any) -> Any:
-    """The value as it is read back from JSON, which has no tuples."""
-    return json.loads(json.dumps(value))
+    """The value as it is read back from JSON, which has neither tuples nor infinite numbers."""
+    return json.loads(json.dumps(value), parse_constant=str)
 
 
 def differences(before: Any, now: Any, name: str = '') -> Iterator[str]:

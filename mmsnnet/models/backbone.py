@@ -36,6 +36,7 @@ class PlainViTBackbone(BaseModule):
         out_indices: blocks of the largest anchor after which an output level leaves, none negative.
         route: the one that ``forward`` runs.
         plan: the steps of ``route``.
+        timm_args: arguments of ``create_anchor`` for each anchor.
     """
 
     route: Route

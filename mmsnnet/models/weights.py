@@ -1,12 +1,13 @@
 """Weights of single anchors, loaded when training starts."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from mmsnnet.errors import UserError
-from mmsnnet.files import is_there
+from mmsnnet.files import is_url
 from mmsnnet.models.anchors import Anchor, create_anchor
 
 # Arguments of timm.create_model that bring weights.
@@ -49,7 +50,7 @@ def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None
 
 
 def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: str = '') -> None:
-    if not is_there(checkpoint):
+    if not is_url(checkpoint) and not Path(checkpoint).is_file():
         raise FileNotFoundError(
             f'no checkpoint {checkpoint!r}, from which anchor {timm_args["model"]!r} starts: train that anchor first, '
             'or point its init_cfg to another file'

@@ -40,13 +40,13 @@ def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[f
         if word == 'front':
             return _front(space, argument)
         if word.isalpha():
-            raise UserError(f'routes must be {SELECTIONS}, got {routes!r}')
+            raise UserError(f'routes cannot be {routes!r}: give {SELECTIONS}')
         routes = [routes]
     if not isinstance(routes, Sequence):
-        raise UserError(f'routes must be {SELECTIONS}, got {routes!r}')
+        raise UserError(f'routes cannot be {routes!r}: give {SELECTIONS}')
     selected = list(dict.fromkeys(space.find(route) for route in routes))
     if not selected:
-        raise UserError(f'no routes selected: routes must be {SELECTIONS}, got {routes!r}')
+        raise UserError(f'routes={routes!r} selects none: give {SELECTIONS}')
     return selected
 
 

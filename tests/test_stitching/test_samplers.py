@@ -142,7 +142,7 @@ def test_cost_intervals_need_the_cost_of_every_route(latencies, changes, message
         CostIntervalSampler(GFLOPS, records(latencies), **changes)
 
 
-def test_sandwich_has_the_cheapest_the_dearest_and_any():
+def test_sandwich_has_the_cheapest_the_most_expensive_and_any():
     drawn = draw(SandwichSampler([2.0, 1.0, 9.0, 3.0]), 600)
     assert set(drawn[0::3]) == {1}
     assert set(drawn[1::3]) == {2}

@@ -143,6 +143,7 @@ def test_quickstart_names_a_missing_folder(run_tool, tmp_path):
 BAD_INPUT = {
     'config': (['missing.py'], {}, "no config at 'missing.py'"),
     'checkpoint': (['{config}', 'missing.pth'], {}, "no checkpoint at 'missing.pth'"),
+    'folder': (['{config}', '.'], {}, r"no checkpoint at '\.'"),
     'route': (['{config}', '{checkpoint}', '--routes', 's[0:7]'], {}, r"unknown route 's\[0:7\]'.*ids? 0..3"),
     'data root': (
         ['{config}', '{checkpoint}'],

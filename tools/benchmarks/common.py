@@ -147,20 +147,26 @@ def summary(samples_ms: list[float]) -> dict[str, float]:
 
 
 def benchmark(
-    file: str, description: str, run: Callable[[argparse.Namespace], list[Comparison]], **arguments
+    file: str,
+    description: str,
+    run: Callable[[argparse.Namespace], list[Comparison]],
+    has_model: bool = True,
+    **arguments,
 ) -> Callable[..., None]:
     """The ``main`` of a benchmark: it takes the command line's words, compares what ``run`` does, and reports.
 
     Args:
         file: ``__file__`` of the benchmark.
         description: its docstring, whose first line is its question.
+        has_model: whether it runs the pair of anchors; otherwise the results do not describe them.
         **arguments: of ``parse_args``.
     """
 
     @command
     def main(argv: Sequence[str] | None = None) -> None:
         args = parse_args(argv, description, **arguments)
-        report(Path(file).stem, description.splitlines()[0], run(args), args)
+        settings = {**(model_settings(args) if has_model else {}), **turns(args)}
+        report(Path(file).stem, description.splitlines()[0], run(args), settings, args)
 
     return main
 
@@ -265,21 +271,28 @@ def max_relative_difference(case: str, first: tuple[Tensor, ...], second: tuple[
     return difference
 
 
-def report(name: str, question: str, comparisons: list[Comparison], args: argparse.Namespace) -> None:
+def model_settings(args: argparse.Namespace) -> dict:
+    """What is timed."""
+    return {
+        'anchors': [args.pair.small, args.pair.large],
+        'out_indices': args.pair.out_indices,
+        'input_shape': list(args.pair.images(torch.device('cpu')).shape),
+        'dtype': 'float32',
+    }
+
+
+def turns(args: argparse.Namespace) -> dict:
+    """How it is timed."""
+    return {'warmup': args.warmup, 'repetitions': args.repetitions, 'toy': args.toy}
+
+
+def report(name: str, question: str, comparisons: list[Comparison], settings: dict, args: argparse.Namespace) -> None:
     """Print a page; write it and the JSON if ``--out`` is given."""
     results = {
         'benchmark': name,
         'question': question,
         'environment': environment(args.device),
-        'settings': {
-            'anchors': [args.pair.small, args.pair.large],
-            'out_indices': args.pair.out_indices,
-            'input_shape': list(args.pair.images(torch.device('cpu')).shape),
-            'dtype': 'float32',
-            'warmup': args.warmup,
-            'repetitions': args.repetitions,
-            'toy': args.toy,
-        },
+        'settings': settings,
         'comparisons': [comparison.to_dict() for comparison in comparisons],
     }
     page = format_page(results, comparisons)
@@ -292,13 +305,15 @@ def report(name: str, question: str, comparisons: list[Comparison], args: argpar
 def format_page(results: dict, comparisons: list[Comparison]) -> str:
     """The question, one table, what it was measured with."""
     settings = results['settings']
-    shape = ' x '.join(str(size) for size in settings['input_shape'])
+    measured = f'Medians of {settings["repetitions"]} turns taken alternately, in brackets the quartiles.'
+    if 'input_shape' in settings:
+        shape = ' x '.join(str(size) for size in settings['input_shape'])
+        measured += f' Input {shape}, {settings["dtype"]}, random weights. GFLOPs count one multiply-add as one.'
     sections = [
         f'# {results["question"]}\n',
         markdown_table(COLUMNS, map(format_row, comparisons)),
         *toy_notice(settings['toy']),
-        f'Medians of {settings["repetitions"]} turns taken alternately, in brackets the quartiles. '
-        f'Input {shape}, {settings["dtype"]}, random weights. GFLOPs count one multiply-add as one.\n',
+        f'{measured}\n',
     ]
     return join_page(sections, results['environment'])
 

@@ -51,7 +51,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
     return comparisons
 
 
-main = benchmark(__file__, __doc__, run_benchmark, repetitions=7)
+main = benchmark(__file__, __doc__, run_benchmark, has_model=False, repetitions=7)
 
 
 if __name__ == '__main__':

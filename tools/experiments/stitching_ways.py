@@ -139,7 +139,10 @@ def trained_gflops(job: Job) -> float:
 def explained_variance(folder: Path) -> dict[str, tuple[float, str]]:
     """Stitching layer -> share of the features' variance that least squares explains, and the route to see it by."""
     # The last, by their folders' times: a job that was interrupted and run again has written one before.
-    *_, path = sorted(folder.glob('*/stitching_layers.json'))
+    paths = sorted(folder.glob('*/stitching_layers.json'))
+    if not paths:
+        raise UserError(f'no stitching_layers.json in {folder}/*: delete that folder, to train its model anew')
+    path = paths[-1]
     shares = json.loads(path.read_text())['explained_variance']
     return {layer: (share, single_switch(layer)) for layer, share in shares.items()}
 

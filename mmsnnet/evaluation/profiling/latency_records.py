@@ -118,7 +118,7 @@ def _measure(bench: LatencyBench, routes: Sequence[Route], job: LatencyJob, run:
 
 def _save(path: Path, measured: Measurements, run: dict) -> None:
     routes = {route.name: asdict(measurement) for route, measurement in measured.items() if measurement}
-    content = {'run': run, 'routes': routes}
+    content = {'run': as_json(run), 'routes': routes}
     write_json(path, content)
 
 

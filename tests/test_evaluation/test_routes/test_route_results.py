@@ -1,4 +1,5 @@
 import json
+import math
 import zipfile
 
 import pytest
@@ -8,7 +9,8 @@ from mmsnnet.evaluation import RouteResults
 from mmsnnet.stitching import StitchSpace
 
 ROUTES = list(StitchSpace((2, 4)))
-RUN = {'checkpoint': 'a.pth', 'images': 3, 'config': {'mean': (1, 2)}}
+# Tuples, and numbers that JSON does not have, are settings like any others.
+RUN = {'checkpoint': 'a.pth', 'images': 3, 'config': {'mean': (1, 2), 'max_norm': math.inf, 'fill': math.nan}}
 
 
 def collect(results: RouteResults, batches: int, fail_after: int | None = None) -> None:
