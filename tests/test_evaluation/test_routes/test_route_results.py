@@ -108,7 +108,11 @@ def test_without_resume_it_starts_over(tmp_path):
         (ROUTES, {**RUN, 'checkpoint': 'b.pth'}, r'checkpoint was "a.pth", now it is "b.pth"'),
         (ROUTES[:2], RUN, 'routes was'),
         (ROUTES, {**RUN, 'ranks': 2}, 'ranks was null, now it is 2'),
-        (ROUTES, {**RUN, 'config': {'mean': [1, 3]}}, r'config.mean.1 was 2, now it is 3\. Start over'),
+        (
+            ROUTES,
+            {**RUN, 'config': {**RUN['config'], 'mean': [1, 3]}},
+            r'config.mean.1 was 2, now it is 3\. Start over',
+        ),
     ],
 )
 def test_refuses_to_resume_another_run(tmp_path, routes, run, message):
