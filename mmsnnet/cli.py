@@ -4,7 +4,6 @@ import argparse
 import functools
 import gc
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +11,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import MODELS, RUNNERS, init_default_scope
-from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader
-from torch import nn
 
+from mmsnnet.building import forget_pretrained
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import DTYPES
-from mmsnnet.files import is_url
-from mmsnnet.models import find_mismatch
-from mmsnnet.models.weights import PRETRAINED_ARGS
+from mmsnnet.files import check_file
 from mmsnnet.stitching.selection import SELECTIONS, parse_selection
 from mmsnnet.terminal import quiet
 
@@ -99,17 +93,6 @@ def load_runner_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def check_file(path: str, what: str) -> str:
-    """The path of a local file or URL.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    if not is_url(path) and not Path(path).is_file():
-        raise FileNotFoundError(f'no {what} at {path!r}')
-    return path
-
-
 def enter_evaluation(cfg: Config, args: argparse.Namespace) -> None:
     """Enter what the arguments of ``add_evaluation_options`` say into the config; what they do not say stays.
 
@@ -144,69 +127,6 @@ def make_stitched(test_cfg: ConfigDict) -> None:
     """Let a config's test loop evaluate routes; its other settings stay."""
     if not is_stitch_loop(test_cfg):
         test_cfg.type = 'mmsnnet.StitchTestLoop'
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """The model of a config, with random weights."""
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    forget_pretrained(cfg.model)
-    return MODELS.build(cfg.model)
-
-
-def load_weights(model: nn.Module, checkpoint: str) -> dict:
-    """Load all weights of a checkpoint's model; returns the checkpoint's ``meta``.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the checkpoint is of another model.
-    """
-    content = CheckpointLoader.load_checkpoint(check_file(checkpoint, 'checkpoint'), map_location='cpu')
-    weights = content.get('state_dict', content)
-    problem = find_mismatch(model.state_dict(), weights)
-    if problem:
-        raise UserError(f'{checkpoint} is of another architecture than this config: {problem}')
-    model.load_state_dict(weights)
-    return content.get('meta', {})
-
-
-def build_runner(cfg: Config) -> Runner:
-    """The runner of a config, of its own ``runner_type`` where it has one."""
-    if cfg.get('launcher') in ('pytorch', 'slurm') and not torch.cuda.is_available():
-        _use_cpus(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def _use_cpus(cfg: Config) -> None:
-    """Let ranks run on CPUs; MMEngine by itself chooses GPUs."""
-    if cfg.launcher == 'slurm':
-        _name_slurm_ranks()
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-    if not cfg.get('model_wrapper_cfg'):
-        cfg.model_wrapper_cfg = {
-            'type': 'mmengine.MMDistributedDataParallel',
-            'find_unused_parameters': cfg.get('find_unused_parameters', False),
-            'broadcast_buffers': False,
-            'device_ids': None,
-        }
-
-
-def _name_slurm_ranks() -> None:
-    """Tell PyTorch in its own variables which rank of a Slurm job this is."""
-    if 'MASTER_ADDR' not in os.environ:
-        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
-        os.environ['MASTER_ADDR'] = subprocess.check_output(command, text=True).split()[0]
-    os.environ.setdefault('MASTER_PORT', '29500')
-    for name, slurm_name in (('RANK', 'PROCID'), ('WORLD_SIZE', 'NTASKS'), ('LOCAL_RANK', 'LOCALID')):
-        os.environ[name] = os.environ[f'SLURM_{slurm_name}']
-
-
-def forget_pretrained(model: ConfigDict) -> None:
-    """Let no anchor load pretrained weights: a checkpoint will bring all."""
-    backbone = model.get('backbone', {})
-    for anchor in filter(None, [*backbone.get('anchors', []), backbone.get('anchor')]):
-        for argument in PRETRAINED_ARGS:
-            anchor.pop(argument, None)
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:

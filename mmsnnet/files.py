@@ -12,6 +12,17 @@ def is_url(path: str) -> bool:
     return '://' in path
 
 
+def check_file(path: str, what: str) -> str:
+    """The path of a local file or URL.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if not is_url(path) and not Path(path).is_file():
+        raise FileNotFoundError(f'no {what} at {path!r}')
+    return path
+
+
 def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` fill a file beside ``path``, then put it in place: ``path`` is never half written.
 

@@ -13,7 +13,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmsnnet.cli import build_runner, command
+from mmsnnet.building import build_runner
+from mmsnnet.cli import command
 from mmsnnet.models import find_backbone
 
 

@@ -11,7 +11,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmsnnet.cli import build_model, forget_pretrained
+from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.models import find_backbone, model_cost, route_costs
 

@@ -17,7 +17,7 @@ import pytest
 from mmengine.config import Config
 from toys import SHARED
 
-from mmsnnet.cli import forget_pretrained
+from mmsnnet.building import forget_pretrained
 
 ROOT = Path(__file__).parents[1]
 DATA_ROOTS = {

@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from mmsnnet.cli import build_model
+from mmsnnet.building import build_model
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import read_records, select, write_records

@@ -15,9 +15,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmsnnet.building import build_runner
 from mmsnnet.cli import (
     add_evaluation_options,
-    build_runner,
     command,
     enter_evaluation,
     load_runner_config,

@@ -16,7 +16,8 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mmsnnet.cli import build_model, command, config_parser, load_config, load_weights
+from mmsnnet.building import build_model, load_weights
+from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import time_by_turns, versions

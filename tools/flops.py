@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch import nn
 
-from mmsnnet.cli import build_model, command, config_parser, load_config
+from mmsnnet.building import build_model
+from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.evaluation import format_table
 from mmsnnet.models import StitchedViT, find_backbone, model_cost, route_costs

@@ -13,7 +13,8 @@ import torch
 from mmengine.logging import MMLogger
 from tabulate import tabulate
 
-from mmsnnet.cli import build_model, command, config_parser, load_config
+from mmsnnet.building import build_model
+from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.engine import configured_optimizer, configured_setting
 from mmsnnet.evaluation import DTYPES, TrainingMemory, TrainingSetting, predict_extremes
 

@@ -18,8 +18,10 @@ from statistics import median
 from mmengine.config import Config
 from torch import nn
 
-from mmsnnet.cli import check_file, command, config_parser, forget_pretrained
+from mmsnnet.building import forget_pretrained
+from mmsnnet.cli import command, config_parser
 from mmsnnet.errors import UserError
+from mmsnnet.files import check_file
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import BudgetController, Record, read_records
 

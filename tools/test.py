@@ -15,10 +15,10 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from mmsnnet.building import build_runner
 from mmsnnet.cli import (
     add_evaluation_options,
     add_progress_option,
-    build_runner,
     command,
     enter_evaluation,
     is_stitch_loop,

@@ -4,7 +4,8 @@ $ python tools/train.py configs/camvid/stitched-s6-l12_setr-naive_b8-1k_camvid-2
 $ torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 """
 
-from mmsnnet.cli import add_progress_option, build_runner, command, load_runner_config, runner_parser
+from mmsnnet.building import build_runner
+from mmsnnet.cli import add_progress_option, command, load_runner_config, runner_parser
 from mmsnnet.engine import check_data_folders
 
 

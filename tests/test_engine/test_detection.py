@@ -10,7 +10,7 @@ import torch
 from mmengine.runner import Runner
 from toy_detection_job import SIZE
 
-from mmsnnet.cli import load_weights
+from mmsnnet.building import load_weights
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.stitching import Route, read_records

@@ -9,7 +9,7 @@ import torch
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
-from mmsnnet.cli import build_model
+from mmsnnet.building import build_model
 from mmsnnet.engine import memory_check
 from mmsnnet.engine.memory_check import check_memory, configured_optimizer, configured_setting, rehearse
 from mmsnnet.errors import UserError

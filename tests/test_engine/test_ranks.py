@@ -14,7 +14,7 @@ from ranks_job import state_of
 from torch import nn
 from torch.optim import SGD
 
-from mmsnnet.cli import build_model, build_runner
+from mmsnnet.building import build_model, build_runner
 from mmsnnet.models import find_backbone
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from toy_job import assert_one_line
 
-from mmsnnet.cli import build_model, load_weights
+from mmsnnet.building import build_model, load_weights
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
 from mmsnnet.models.head_outputs import head_outputs

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from toy_job import CROP, assert_one_line
 
-from mmsnnet.cli import build_model
+from mmsnnet.building import build_model
 from mmsnnet.models import RouteViT, find_backbone
 from mmsnnet.stitching import read_records
 

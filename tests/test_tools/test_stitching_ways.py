@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmsnnet.cli import build_model
+from mmsnnet.building import build_model
 from mmsnnet.files import write_json
 from mmsnnet.models import find_backbone
 from mmsnnet.registry import ROUTE_SAMPLERS

@@ -22,7 +22,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmsnnet.cli import command, config_parser, forget_pretrained, load_config
+from mmsnnet.building import forget_pretrained
+from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.evaluation.routes.coco_metric import FastCocoMetric
 from mmsnnet.stitching import StitchSpace

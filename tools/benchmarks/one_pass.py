@@ -18,7 +18,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsnnet.cli import build_model
+from mmsnnet.building import build_model
 from mmsnnet.evaluation import SharedPrefixes
 from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from mmsnnet.stitching import CostTable, Run

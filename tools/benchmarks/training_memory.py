@@ -25,7 +25,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
 from torch import nn
 
-from mmsnnet.cli import build_model, check_file, command
+from mmsnnet.building import build_model
+from mmsnnet.cli import command
 from mmsnnet.engine import configured_optimizer, configured_setting
 from mmsnnet.evaluation.profiling.peak_memory import CountedStorages
 from mmsnnet.evaluation.profiling.training_memory import (
@@ -36,6 +37,7 @@ from mmsnnet.evaluation.profiling.training_memory import (
     predict_training_memory,
     routes_by_memory,
 )
+from mmsnnet.files import check_file
 from mmsnnet.models import find_backbone
 from mmsnnet.models.blank_batch import blank_batch
 from tools.benchmarks.pages import environment, join_page, markdown_table, write_results

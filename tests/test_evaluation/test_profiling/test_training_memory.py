@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 from torch.optim import Optimizer
 
-from mmsnnet.cli import build_model
+from mmsnnet.building import build_model
 from mmsnnet.evaluation.profiling import training_memory
 from mmsnnet.evaluation.profiling.peak_memory import CountedStorages
 from mmsnnet.evaluation.profiling.training_memory import (
