@@ -1,6 +1,7 @@
 """Validation and test loops that evaluate many routes in one pass over the data."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmsnnet.evaluation import (
 )
 from mmsnnet.evaluation.routes.route_results import FINISHED_FILE
 from mmsnnet.registry import LOOPS, register
+from mmsnnet.settings import check_word
 from mmsnnet.stitching import Record, read_records, write_records
 from mmsnnet.stitching.merging import is_of_run, merge_records
 
@@ -66,6 +68,9 @@ class StitchTestLoop(RoutesLoop, TestLoop):
         self.write_report: Callable[[list[Record], Path], Any] = write_report
 
     def _latency_job(self, method: str = 'measure', **setting: Any) -> LatencyJob:
+        names = [field.name for field in fields(LatencySetting)]
+        for name in setting:
+            check_word('a key of latency', name, ('method', *names))
         setting = LatencySetting(**{'input_shape': self.input_shape, 'dtype': self.dtype, **setting})
         # Now, rather than after the evaluation.
         setting.check(self.device)

@@ -200,6 +200,11 @@ def test_route_is_restored_also_after_an_error(make_config, monkeypatch):
     assert backbone.route.name == 's[0:2]'
 
 
+def test_an_unknown_key_of_latency_is_named(make_config):
+    with pytest.raises(UserError, match=r"a key of latency must be one of 'method', .*'repetitions', .*got 'repeats'"):
+        test_runner(make_config(**{'test_cfg.latency': dict(repeats=3)}))
+
+
 @pytest.mark.parametrize(
     ('routes', 'message'), [('s[0:9]', 'unknown route'), ([99], 'ids 0..3'), (9, 'from 1 to 4, got 9')]
 )

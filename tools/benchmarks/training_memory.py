@@ -160,7 +160,7 @@ def format_page(results: dict) -> str:
         '## Predicted and measured\n',
         'One training step on a CPU in float32: what it takes beyond weights and optimizer state, GiB. A prediction '
         'for a detector is of as many regions as it may sample; photographs with few objects give it fewer. '
-        'The photographs here are those with the most objects, up to 25; blank images have 100. '
+        'Photographs are those with the most objects, up to 25, unless said otherwise; blank images have 100. '
         'Resident memory includes what the allocator keeps, and buffers inside operators.\n',
         markdown_table(MEASURED, (measured_row(name, row) for name, rows in measured for row in rows)),
     ]
