@@ -107,6 +107,8 @@ def _used_levels(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tup
 
     fvcore counts only what the result depends on: a tap that only an auxiliary head reads costs nothing.
     """
+    if len(backbone.out_indices) == 1:
+        return (0,)
     maps: list[Tensor] = []
 
     def cut(module: nn.Module, args: tuple, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
