@@ -62,13 +62,13 @@ def test_killed_at_random_it_resumes_to_the_same_records(trained, run_tool, tmp_
     rng = random.Random(0)
     # Results are saved after each step, so that two kills still come to an end.
     code = (
-        'import runpy, sys; from mmsnnet.evaluation import RouteResults; RouteResults.flush_seconds = 0; '
-        f'sys.argv[0] = {str(ROOT / "tools" / "benchmark.py")!r}; runpy.run_path(sys.argv[0], run_name="__main__")'
+        'from mmsnnet.evaluation import RouteResults; from tools import benchmark; '
+        'RouteResults.flush_seconds = 0; benchmark.main()'
     )
     command = [sys.executable, '-c', code, *trained, '--out', tmp_path / 'out', '--resume']
     # Records name the number of threads, which the tests set to one for this process.
     options = {
-        'env': {**os.environ, 'OMP_NUM_THREADS': '1'},
+        'env': {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
         'stdout': subprocess.DEVNULL,
         'stderr': subprocess.DEVNULL,
     }
