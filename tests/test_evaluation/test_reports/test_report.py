@@ -110,11 +110,15 @@ def browser() -> Iterator:
 @pytest.fixture(params=[(1280, 900), (400, 800)], ids=['wide', 'narrow'])
 def page(request, browser, tmp_path):
     """The report in a window of a size, with what a user does to it."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     write_html(make_records(), 'mIoU', tmp_path / 'report.html', ALONE)
     width, height = request.param
     metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
     browser.get((tmp_path / 'report.html').as_uri())
+    # Its script fills the page once the plot is drawn, which takes a busy machine a while.
+    WebDriverWait(browser, 60).until(lambda browser: text(browser, '#front-size'))
     return browser
 
 
