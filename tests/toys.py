@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsnnet.models import StitchedViT
-from mmsnnet.stitching import Cost, CostTable, StitchSpace, all_layers
+from mmsnnet.stitching import Cost, CostTable, StitchSpace, all_layers, make_plan
 
 SHARED = Path(__file__).parents[1].parent / 'shared'
 DATA = Path(__file__).parent / 'data'
@@ -90,14 +90,15 @@ def deit3_s_l_costs() -> CostTable:
     """DeiT3-S/L with SETR-naive, 150 classes, at 512x512, from the formulas of the published costs."""
     space = StitchSpace((12, 24))
     tokens, widths = 1025, (384, 1024)
-    parts = {'rest': Cost(920_125_440)}
+    parts = {('rest', 1): Cost(920_125_440)}
     for anchor, (depth, width) in enumerate(zip(space.depths, widths, strict=True)):
-        parts['position', anchor] = Cost()
+        parts['position', anchor] = parts['norm', anchor] = Cost()
         parts['embed', anchor] = Cost(1024 * 768 * width)
         block = Cost(12 * tokens * width**2 + 2 * tokens**2 * width + 10 * tokens * width)
         parts |= {(anchor, index): block for index in range(depth)}
     parts |= dict.fromkeys(all_layers(space), Cost(tokens * widths[0] * widths[1]))
-    return CostTable(space, (9, 14, 19, 23), parts, used_levels=[3])
+    plans = [make_plan(space, route, (9, 14, 19, 23)) for route in space]
+    return CostTable(plans, parts, used_levels=[3])
 
 
 def outputs_of_all(backbone: StitchedViT, images: Tensor) -> dict[str, tuple[Tensor, ...]]:

@@ -3,6 +3,7 @@
 from mmsnnet.models.anchor_vit import AnchorViT
 from mmsnnet.models.anchors import Anchor, create_anchor
 from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.exits import ExitMaps, PerExit
 from mmsnnet.models.flop_counter import model_cost, route_costs
 from mmsnnet.models.least_squares import solve_stitching_layers
 from mmsnnet.models.route_vit import RouteViT, route_state_dict
@@ -14,6 +15,8 @@ from mmsnnet.models.weights import find_mismatch
 __all__ = [
     'Anchor',
     'AnchorViT',
+    'ExitMaps',
+    'PerExit',
     'PlainViTBackbone',
     'RouteViT',
     'SimpleFPN',

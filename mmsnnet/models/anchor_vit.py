@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from mmsnnet.models.backbone import PlainViTBackbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.registry import MODELS, register
-from mmsnnet.stitching import make_plan
 
 
 @register(MODELS)
@@ -15,19 +14,22 @@ class AnchorViT(PlainViTBackbone):
     Args:
         anchor: ``model`` and other arguments of ``timm.create_model``, or ``init_cfg``, as for ``StitchedViT``.
         out_indices: blocks (0-based) after which an output level leaves.
-        with_cp, norm_eval, compile_blocks, init_cfg: as for ``StitchedViT``.
+        final_norm, with_cp, norm_eval, compile_blocks, init_cfg: as for ``StitchedViT``.
     """
 
     def __init__(
         self,
         anchor: dict,
         out_indices: Sequence[int] = (-1,),
+        final_norm: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         compile_blocks: bool | Mapping = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__([anchor], out_indices, with_cp=with_cp, norm_eval=norm_eval, init_cfg=init_cfg)
+        super().__init__(
+            [anchor], out_indices, final_norm=final_norm, with_cp=with_cp, norm_eval=norm_eval, init_cfg=init_cfg
+        )
         (self.route,) = self.space
-        self.plan = make_plan(self.space, self.route, self.out_indices)
+        self.plan = self.plan_of(self.route)
         compile_parts(self, compile_blocks)

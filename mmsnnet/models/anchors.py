@@ -30,16 +30,20 @@ _INDICES = ConstantCache(max_mb=320)
 class Anchor(nn.Module):
     """A timm ``VisionTransformer`` whose blocks run in any range: DeiT3, DINOv2, augreg, MAE, CLIP, SigLIP.
 
-    Keeps the parts of ``vit`` that dense features need, under timm's names; its head and final norm are left behind.
+    Keeps the parts of ``vit`` that dense features need, under timm's names; its head is left behind.
 
     Args:
         vit: a timm model.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
+        final_norm: keep the norm after the last block, for the levels that leave the anchor.
+
+    Raises:
+        ValueError: there is no such norm.
     """
 
     family: type[nn.Module] = VisionTransformer
 
-    def __init__(self, vit: nn.Module, with_cp: bool = False) -> None:
+    def __init__(self, vit: nn.Module, with_cp: bool = False, final_norm: bool = False) -> None:
         super().__init__()
         _check_is_plain(vit)
         self.with_cp = with_cp
@@ -50,6 +54,7 @@ class Anchor(nn.Module):
         self.pos_drop = vit.pos_drop
         self.norm_pre = getattr(vit, 'norm_pre', nn.Identity())
         self.blocks = nn.ModuleList(vit.blocks)
+        self.norm = _final_norm(vit) if final_norm else nn.Identity()
         self.embed_dim: int = vit.embed_dim
         self.num_prefix_tokens: int = getattr(vit, 'num_prefix_tokens', 0)
         self.patch_size: Grid = vit.patch_embed.patch_size
@@ -66,11 +71,13 @@ class Anchor(nn.Module):
         """The module that gives positions to all blocks, if there is one beside the embedding."""
         return None
 
-    def strip(self, blocks: Collection[int], embeds: bool) -> None:
-        """Keep only some blocks, and what embeds images only if it does.
+    def strip(self, blocks: Collection[int], embeds: bool, is_exit: bool) -> None:
+        """Keep only some blocks, what embeds images only if it does, and the final norm only if levels leave here.
 
         Blocks keep their indices, and parameters their names.
         """
+        if not is_exit:
+            self.norm = nn.Identity()
         for index in range(self.depth):
             if index not in blocks:
                 self.blocks[index] = nn.Identity()
@@ -109,22 +116,28 @@ class Anchor(nn.Module):
             tokens = torch.cat([*prefix, tokens], dim=1) + pos_embed
         return self.norm_pre(self.pos_drop(tokens)), grid
 
-    def run(self, tokens: Tensor, start: int, stop: int, grid: Grid) -> Tensor:
-        """Tokens (B, N, C) through blocks ``start`` (inclusive) to ``stop`` (exclusive)."""
+    def run(self, tokens: Tensor, start: int, stop: int, grid: Grid, stand_ins: nn.ModuleDict | None = None) -> Tensor:
+        """Tokens (B, N, C) through blocks ``start`` (inclusive) to ``stop`` (exclusive), or what stands in for them.
+
+        Args:
+            stand_ins: for some blocks, among them these, by index; default: the anchor's own blocks.
+        """
         position = self.position(grid)
         for index in range(start, stop):
+            block = stand_ins[str(index)] if stand_ins else self.blocks[index]
             if self.with_cp and torch.is_grad_enabled():
-                tokens = checkpoint(self.run_block, tokens, index, grid, position, use_reentrant=False)
+                tokens = checkpoint(self.run_block, tokens, block, index, grid, position, use_reentrant=False)
             else:
-                tokens = self.run_block(tokens, index, grid, position)
+                tokens = self.run_block(tokens, block, index, grid, position)
         return tokens
 
     def position(self, grid: Grid) -> Tensor | None:
         """Position information that all blocks share."""
         return None
 
-    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: Tensor | None) -> Tensor:
-        return self.blocks[index](tokens)
+    def run_block(self, tokens: Tensor, block: nn.Module, index: int, grid: Grid, position: Tensor | None) -> Tensor:
+        """Tokens (B, N, C) through the block at an index, or its stand-in."""
+        return block(tokens)
 
     def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Tokens (B, N, C) -> feature map (B, C, h, w), without the prefix tokens."""
@@ -136,8 +149,8 @@ class EvaAnchor(Anchor):
 
     family = Eva
 
-    def __init__(self, vit: Eva, with_cp: bool = False) -> None:
-        super().__init__(vit, with_cp)
+    def __init__(self, vit: Eva, with_cp: bool = False, final_norm: bool = False) -> None:
+        super().__init__(vit, with_cp, final_norm)
         self.rope = vit.rope
         self.rope_mixed: bool = vit.rope_mixed
         self._constants = ConstantCache(max_mb=64)
@@ -149,8 +162,8 @@ class EvaAnchor(Anchor):
     def position_module(self) -> nn.Module | None:
         return self.rope
 
-    def strip(self, blocks: Collection[int], embeds: bool) -> None:
-        super().strip(blocks, embeds)
+    def strip(self, blocks: Collection[int], embeds: bool, is_exit: bool) -> None:
+        super().strip(blocks, embeds, is_exit)
         if not blocks:
             self.rope = None
 
@@ -164,8 +177,10 @@ class EvaAnchor(Anchor):
             return _MixedRope(self.rope, self._constant(grid, lambda: _mixed_coordinates(self.rope, grid)))
         return self._constant(grid, lambda: self.rope.get_embed(shape=list(grid)))
 
-    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: 'Tensor | _MixedRope | None') -> Tensor:
-        return self.blocks[index](tokens, rope=position[index] if self.rope_mixed else position)
+    def run_block(
+        self, tokens: Tensor, block: nn.Module, index: int, grid: Grid, position: 'Tensor | _MixedRope | None'
+    ) -> Tensor:
+        return block(tokens, rope=position[index] if self.rope_mixed else position)
 
     def _constant(self, grid: Grid, make: Callable[[], Tensor]) -> Tensor:
         like = next(itertools.chain(self.rope.buffers(), self.rope.parameters()))
@@ -197,8 +212,8 @@ class WindowedAnchor(Anchor):
 
     family = VisionTransformerSAM
 
-    def __init__(self, vit: VisionTransformerSAM, with_cp: bool = False) -> None:
-        super().__init__(vit, with_cp)
+    def __init__(self, vit: VisionTransformerSAM, with_cp: bool = False, final_norm: bool = False) -> None:
+        super().__init__(vit, with_cp, final_norm)
         for block in self.blocks:
             if type(block.attn) is Attention:
                 # The same layers, computed in another way.
@@ -221,8 +236,8 @@ class BeitAnchor(Anchor):
 
     family = Beit
 
-    def __init__(self, vit: Beit, with_cp: bool = False) -> None:
-        super().__init__(vit, with_cp)
+    def __init__(self, vit: Beit, with_cp: bool = False, final_norm: bool = False) -> None:
+        super().__init__(vit, with_cp, final_norm)
         self.rel_pos_bias = vit.rel_pos_bias
         for block in self.blocks:
             # timm's attention builds its bias for one fixed grid. It gets ours, for any grid, as the shared bias; its
@@ -233,20 +248,20 @@ class BeitAnchor(Anchor):
     def position_module(self) -> nn.Module | None:
         return self.rel_pos_bias
 
-    def strip(self, blocks: Collection[int], embeds: bool) -> None:
-        super().strip(blocks, embeds)
+    def strip(self, blocks: Collection[int], embeds: bool, is_exit: bool) -> None:
+        super().strip(blocks, embeds, is_exit)
         if not blocks:
             self.rel_pos_bias = None
 
     def position(self, grid: Grid) -> Tensor | None:
         return None if self.rel_pos_bias is None else self._bias(self.rel_pos_bias.relative_position_bias_table, grid)
 
-    def run_block(self, tokens: Tensor, index: int, grid: Grid, position: Tensor | None) -> Tensor:
-        table = self.blocks[index].attn.relative_position_bias_table
+    def run_block(self, tokens: Tensor, block: nn.Module, index: int, grid: Grid, position: Tensor | None) -> Tensor:
+        table = block.attn.relative_position_bias_table
         if table is not None:
             own = self._bias(table, grid)
             position = own if position is None else own + position
-        return self.blocks[index](tokens, shared_rel_pos_bias=position)
+        return block(tokens, shared_rel_pos_bias=position)
 
     def _bias(self, table: Tensor, grid: Grid) -> Tensor:
         """Bias (heads, N, N) of a table ((2h - 1)(2w - 1) + 3, heads), resized bicubically from the anchor's own grid.
@@ -264,13 +279,16 @@ class BeitAnchor(Anchor):
         return F.embedding(index, table).permute(2, 0, 1).contiguous()
 
 
-def create_anchor(model: str, with_cp: bool = False, windowed: dict | None = None, **timm_kwargs) -> Anchor:
+def create_anchor(
+    model: str, with_cp: bool = False, windowed: dict | None = None, final_norm: bool = False, **timm_kwargs
+) -> Anchor:
     """An anchor from ``timm.create_model``'s arguments.
 
     Args:
         model: a name that timm knows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         windowed: arguments of ``to_windowed``; default: attention as the model has it.
+        final_norm: of ``Anchor``.
         **timm_kwargs: other arguments of ``timm.create_model``.
 
     Raises:
@@ -283,10 +301,10 @@ def create_anchor(model: str, with_cp: bool = False, windowed: dict | None = Non
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
         raise UserError(_explain(model, timm_kwargs, error)) from error
-    return wrap_vit(vit if windowed is None else _windowed(vit, windowed), with_cp)
+    return wrap_vit(vit if windowed is None else _windowed(vit, windowed), with_cp, final_norm)
 
 
-def wrap_vit(vit: nn.Module, with_cp: bool = False) -> Anchor:
+def wrap_vit(vit: nn.Module, with_cp: bool = False, final_norm: bool = False) -> Anchor:
     """The adapter of a timm model.
 
     Raises:
@@ -296,7 +314,7 @@ def wrap_vit(vit: nn.Module, with_cp: bool = False) -> Anchor:
     # Exact classes: a subclass (distilled, hybrid, ...) has another forward pass, which we would silently ignore.
     for adapter in adapters:
         if type(vit) is adapter.family:
-            return adapter(vit, with_cp)
+            return adapter(vit, with_cp, final_norm)
     known = ', '.join(adapter.family.__name__ for adapter in adapters)
     raise UserError(f"cannot stitch timm's {type(vit).__name__}: an anchor must be one of {known}")
 
@@ -330,6 +348,13 @@ def _check_is_plain(vit: nn.Module) -> None:
         raise UserError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
     if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
         raise UserError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+
+
+def _final_norm(vit: nn.Module) -> nn.Module:
+    norm = getattr(vit, 'norm', None)
+    if norm is None or isinstance(norm, nn.Identity):
+        raise UserError(f'final_norm=True, but this {type(vit).__name__} has no norm after its blocks: leave it out')
+    return norm
 
 
 def _pad_to_patches(images: Tensor, patch_size: Grid) -> Tensor:

@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Grid, check_compatible, create_anchor
+from mmsnnet.models.exits import ExitMaps
 from mmsnnet.models.weights import init_anchor
-from mmsnnet.settings import check_int, check_list
-from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch
+from mmsnnet.settings import check_int, check_list, check_word
+from mmsnnet.stitching import Exit, Layer, Plan, Route, Run, StitchSpace, Switch, make_plan
 
 
 class State(NamedTuple):
@@ -36,6 +37,7 @@ class PlainViTBackbone(BaseModule):
         out_indices: blocks of the largest anchor after which an output level leaves, none negative.
         route: the one that ``forward`` runs.
         plan: the steps of ``route``.
+        own_exits: whether levels leave at the width of a route's last anchor, not of the largest one.
         timm_args: arguments of ``create_anchor`` for each anchor.
     """
 
@@ -47,6 +49,8 @@ class PlainViTBackbone(BaseModule):
         anchors: Sequence[dict],
         out_indices: Sequence[int],
         two_way: bool = True,
+        exits: str = 'shared',
+        final_norm: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
@@ -56,9 +60,12 @@ class PlainViTBackbone(BaseModule):
             if not isinstance(anchor, Mapping) or 'model' not in anchor:
                 raise UserError(f"an anchor must be a dict with the name of a timm model as 'model', got {anchor!r}")
         self.norm_eval = norm_eval
+        self.own_exits = check_word('exits', exits, ('shared', 'own')) == 'own'
         self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
         self.timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
-        self.anchors = nn.ModuleList(create_anchor(with_cp=with_cp, **timm_args) for timm_args in self.timm_args)
+        self.final_norm = final_norm
+        shared = {'with_cp': with_cp, 'final_norm': final_norm}
+        self.anchors = nn.ModuleList(create_anchor(**shared, **timm_args) for timm_args in self.timm_args)
         check_compatible(list(self.anchors))
         self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
         self.out_indices = _check_out_indices(out_indices, self.anchors[-1].depth)
@@ -68,8 +75,16 @@ class PlainViTBackbone(BaseModule):
 
     @property
     def out_channels(self) -> int:
-        """Channels of every output level: the width of the largest anchor."""
-        return self.anchors[-1].embed_dim
+        """Channels of every output level of the route that is set: the width of the anchor that it leaves."""
+        return self.anchors[self.exit.anchor].embed_dim
+
+    def plan_of(self, route: Route) -> Plan:
+        """The steps of a route."""
+        return make_plan(self.space, route, self.out_indices, self.own_exits, self.tuning_of(route))
+
+    def tuning_of(self, route: Route) -> str:
+        """The name of the tuning that a route runs on; without any, the anchors' own weights."""
+        return ''
 
     def init_weights(self) -> None:
         """Load what the ``init_cfg`` of anchors and backbone name. timm's own initialisation is left as it is."""
@@ -79,12 +94,23 @@ class PlainViTBackbone(BaseModule):
         super().init_weights()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up, C = ``out_channels``.
+        """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up.
+
+        C is ``out_channels``. Where exits are the routes' own, the maps are ``ExitMaps``.
 
         Raises:
             ValueError: an image smaller than a patch.
         """
-        return self.advance(self.start(images, self.route.spans[0].anchor), self.plan).levels
+        return self.leave(self.advance(self.start(images, self.route.spans[0].anchor), self.plan).levels)
+
+    def leave(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """All levels of the route that is set, as they leave the backbone."""
+        return ExitMaps(levels, self.exit) if self.own_exits else levels
+
+    @property
+    def exit(self) -> Exit:
+        """Where the route that is set leaves."""
+        return self.plan[-1].exit
 
     def start(self, images: Tensor, anchor: int) -> State:
         """Embed images (B, 3, H, W) by an anchor."""
@@ -95,15 +121,15 @@ class PlainViTBackbone(BaseModule):
         tokens, grid, levels = state.tokens, state.grid, list(state.levels)
         for step in steps:
             if isinstance(step, Run):
-                tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid)
+                tokens = self.anchors[step.anchor].run(tokens, step.start, step.stop, grid, self.stand_ins(step))
             elif isinstance(step, Switch):
                 tokens = self.layer(step.layer)(tokens)
             else:
                 tapped = tokens
                 for layer in step.layers:
                     tapped = self.layer(layer)(tapped)
-                # Anchors that can be stitched lay their tokens out alike.
-                feature_map = self.anchors[0].to_map(tapped, grid)
+                anchor = self.anchors[step.exit.anchor]
+                feature_map = anchor.to_map(anchor.norm(tapped), grid)
                 for level in step.levels:
                     levels[level] = feature_map
         return State(tokens, grid, tuple(levels))
@@ -111,6 +137,10 @@ class PlainViTBackbone(BaseModule):
     def layer(self, layer: Layer) -> nn.Module:
         """The stitching layer of a plan's step."""
         return getattr(self, layer.direction)[layer.pair][str(layer.k)]
+
+    def stand_ins(self, run: Run) -> nn.ModuleDict | None:
+        """What a step of a plan runs in place of its anchor's blocks, by index; None for the blocks themselves."""
+        return None
 
     def train(self, mode: bool = True) -> 'PlainViTBackbone':
         super().train(mode)
@@ -122,11 +152,13 @@ class PlainViTBackbone(BaseModule):
 
     def _add_layers(self, layers: Iterable[Layer], make: Callable[[int, int], nn.Module]) -> None:
         """Add stitching layers, each made from its input and output width."""
-        widths = [anchor.embed_dim for anchor in self.anchors]
-        for direction, pair, k in layers:
-            small, large = widths[pair : pair + 2]
-            module = make(small, large) if direction == 'up' else make(large, small)
-            getattr(self, direction)[pair][str(k)] = module
+        for layer in layers:
+            getattr(self, layer.direction)[layer.pair][str(layer.k)] = make(*self._widths(layer))
+
+    def _widths(self, layer: Layer) -> tuple[int, int]:
+        """Channels that enter and leave a stitching layer."""
+        small, large = (anchor.embed_dim for anchor in self.anchors[layer.pair : layer.pair + 2])
+        return (small, large) if layer.direction == 'up' else (large, small)
 
 
 def _check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
     """Compile every block and stitching layer in place. Each compiles when it first runs.
 
     Args:
-        backbone: with ``anchors`` and, if it has stitching layers, ``up`` and ``down``.
+        backbone: a ``PlainViTBackbone``.
         options: True, or arguments of ``torch.compile``; False leaves all as written.
 
     Raises:
@@ -28,12 +28,11 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
         return
     arguments = {} if options is True else options
     _check_no_cuda_graphs(arguments)
-    for anchor in backbone.anchors:
-        for block in anchor.blocks:
-            block.compile(**arguments)
-    for layers in (*getattr(backbone, 'up', ()), *getattr(backbone, 'down', ())):
-        for layer in layers.values():
-            layer.compile(**arguments)
+    parts = [block for anchor in backbone.anchors for block in anchor.blocks]
+    parts += [layer for layers in (*backbone.up, *backbone.down) for layer in layers.values()]
+    parts += [part for tuning in getattr(backbone, 'tunings', {}).values() for part in tuning.parts()]
+    for part in parts:
+        part.compile(**arguments)
 
 
 def _check_no_cuda_graphs(arguments: Mapping[str, Any]) -> None:

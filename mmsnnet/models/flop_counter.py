@@ -10,9 +10,10 @@ from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
 from mmsnnet.models.compilation import uncompiled
+from mmsnnet.models.exits import PerExit
 from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import StitchedViT, find_backbone
-from mmsnnet.stitching import Cost, CostTable, all_layers
+from mmsnnet.stitching import Cost, CostTable, Exit, all_layers
 from mmsnnet.stitching.cost import Part, plan_parts
 
 
@@ -30,22 +31,44 @@ def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
     images = torch.zeros(1, 3, *input_shape, device=next(backbone.parameters()).device)
     route, was_training = backbone.route, model.training
     model.eval()
-    backbone.set_route(0)
     try:
         parts = _measure_parts(backbone, images)
-        if model is backbone:
-            parts['rest'], used_levels = Cost(), tuple(range(len(backbone.out_indices)))
-        else:
-            used_levels = _used_levels(model, backbone, images)
-            own = set(plan_parts(backbone.plan, used_levels)) - {'rest'}
-            whole = model_cost(model, input_shape)
-            parts['rest'] = Cost(
-                whole.flops - sum(parts[part].flops for part in own), whole.params - _num_params(backbone)
-            )
+        used_levels = tuple(range(len(backbone.out_indices)))
+        # The anchors' own routes come first: one for each exit that there may be.
+        for anchor in range(len(backbone.anchors)):
+            backbone.set_route(anchor)
+            if model is backbone:
+                parts['rest', anchor] = Cost()
+            elif ('rest', backbone.exit.anchor) not in parts:
+                used_levels = _used_levels(model, backbone, images)
+                parts['rest', backbone.exit.anchor] = _rest(model, backbone, parts, used_levels, input_shape)
     finally:
         backbone.set_route(route)
         model.train(was_training)
-    return CostTable(backbone.space, backbone.out_indices, parts, used_levels)
+    return CostTable([backbone.plan_of(route) for route in backbone.space], parts, used_levels)
+
+
+def _rest(
+    model: nn.Module,
+    backbone: StitchedViT,
+    parts: dict[Part, Cost],
+    used_levels: Sequence[int],
+    input_shape: tuple[int, int],
+) -> Cost:
+    """Cost of neck and heads at the exit of the route that is set."""
+    whole = model_cost(model, input_shape)
+    *own, _ = plan_parts(backbone.plan, used_levels)
+    flops = whole.flops - sum(parts[part].flops for part in own)
+    return Cost(flops, whole.params - _num_params(backbone) - _params_of_other_exits(model, backbone.exit))
+
+
+def _params_of_other_exits(model: nn.Module, exit_: Exit) -> int:
+    """Parameters of heads that do not serve an exit. Auxiliary heads, which only train, do not count."""
+    return sum(
+        _num_params(module) - _num_params(module.head(exit_))
+        for name, module in model.named_modules()
+        if isinstance(module, PerExit) and not name.startswith('auxiliary_head')
+    )
 
 
 def model_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
@@ -83,7 +106,10 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
         embed_flops = count_flops(lambda x, a=anchor: a.embed(x)[0], anchor, images)
         position_params = _num_params(anchor.position_module)
         parts['position', index] = Cost(0, position_params)
-        parts['embed', index] = Cost(embed_flops, _num_params(anchor) - _num_params(anchor.blocks) - position_params)
+        norm_params = _num_params(anchor.norm)
+        embed_params = _num_params(anchor) - _num_params(anchor.blocks) - position_params - norm_params
+        parts['embed', index] = Cost(embed_flops, embed_params)
+        parts['norm', index] = Cost(count_flops(anchor.norm, anchor.norm, tokens), norm_params)
         flops_of: dict[tuple, int] = {}
         for block, module in enumerate(anchor.blocks):
             shapes = shapes_of(module)
@@ -92,7 +118,7 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
                 flops_of[shapes] = count_flops(run, anchor, tokens)
             parts[index, block] = Cost(flops_of[shapes], _num_params(module))
     flops_of = {}
-    for key in all_layers(backbone.space):
+    for key in all_layers(backbone.space, backbone.own_exits):
         layer = backbone.layer(key)
         shapes = shapes_of(layer)
         if shapes not in flops_of:

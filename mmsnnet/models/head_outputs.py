@@ -8,6 +8,8 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 
+from mmsnnet.models.exits import PerExit
+
 
 def head_outputs(model: nn.Module, images: Tensor) -> Any:
     """``mode='tensor'`` of a segmentor or detector on preprocessed images (B, 3, H, W)."""
@@ -29,8 +31,9 @@ def countable_outputs(model: nn.Module, images: Tensor, with_masks: bool = False
         return head_outputs(model, images)
     features = model.extract_feat(images)
     proposals = [InstanceData(bboxes=_boxes(model.test_cfg.rpn.max_per_img, images)) for _ in images]
-    with nullcontext() if with_masks else _without_masks(model.roi_head):
-        return model.rpn_head(features), model.roi_head.forward(features, proposals, _blank_samples(images))
+    roi_head = model.roi_head.head(features.exit) if isinstance(model.roi_head, PerExit) else model.roi_head
+    with nullcontext() if with_masks else _without_masks(roi_head):
+        return model.rpn_head(features), roi_head.forward(features, proposals, _blank_samples(images))
 
 
 def _blank_samples(images: Tensor) -> list[BaseDataElement]:

@@ -46,7 +46,9 @@ def solve_stitching_layers(
         for pair in pairs:
             pair.add(features[pair.index], features[pair.index + 1], counts)
     backbone.train(was_training)
-    return {name: explained for pair in pairs for name, explained in pair.solve().items()}
+    explained = {name: share for pair in pairs for name, share in pair.solve().items()}
+    backbone.copy_layers()
+    return explained
 
 
 def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dict[int, Tensor]:

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from mmsnnet.models.backbone import PlainViTBackbone
 from mmsnnet.models.stitched_vit import StitchedViT
+from mmsnnet.models.tuning import block_weights
 from mmsnnet.models.weights import without_pretrained
 from mmsnnet.registry import MODELS, register
-from mmsnnet.stitching import Layer, Plan, Run, Switch, Tap, make_plan
+from mmsnnet.stitching import Plan, Run
+from mmsnnet.stitching.plan import used_layers
 
 
 @register(MODELS)
@@ -19,7 +21,7 @@ class RouteViT(PlainViTBackbone):
     Parameters have the names they have in the ``StitchedViT``.
 
     Args:
-        anchors, out_indices, two_way, with_cp, norm_eval, init_cfg: as for ``StitchedViT``.
+        anchors, out_indices, two_way, exits, final_norm, with_cp, norm_eval, init_cfg: as for ``StitchedViT``.
         route: id or name.
 
     Raises:
@@ -32,40 +34,43 @@ class RouteViT(PlainViTBackbone):
         route: int | str,
         out_indices: Sequence[int] = (-1,),
         two_way: bool = True,
+        exits: str = 'shared',
+        final_norm: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(anchors, out_indices, two_way, with_cp, norm_eval, init_cfg)
+        super().__init__(anchors, out_indices, two_way, exits, final_norm, with_cp, norm_eval, init_cfg)
         self.route = self.space.find(route)
-        self.plan = make_plan(self.space, self.route, self.out_indices)
+        self.plan = self.plan_of(self.route)
         for index, anchor in enumerate(self.anchors):
-            anchor.strip(_blocks(self.plan, index), embeds=index == self.route.spans[0].anchor)
+            embeds, is_exit = index == self.route.spans[0].anchor, index == self.exit.anchor
+            anchor.strip(_blocks(self.plan, index), embeds, is_exit)
         self._add_layers(used_layers(self.plan), nn.Linear)
+
+    def leave(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # A single route has a single exit, so its heads need not ask.
+        return levels
 
 
 def route_state_dict(backbone: StitchedViT, route: int | str) -> dict[str, Tensor]:
-    """Weights of a ``StitchedViT`` that its ``RouteViT`` needs, low-rank updates folded in."""
+    """Weights of a ``StitchedViT`` that its ``RouteViT`` needs, low-rank updates and stand-ins of blocks folded in."""
     anchors = [without_pretrained(timm_args) for timm_args in backbone.timm_args]
+    exits = 'own' if backbone.own_exits else 'shared'
     with torch.device('meta'):
-        slim = RouteViT(anchors, route, backbone.out_indices, backbone.space.is_two_way)
+        slim = RouteViT(anchors, route, backbone.out_indices, backbone.space.is_two_way, exits, backbone.final_norm)
     weights = backbone.state_dict()
-    kept = {name: weights[name].clone() for name in slim.state_dict()}
-    for key in used_layers(slim.plan):
+    kept = {name: weights[name] for name in slim.state_dict()}
+    plan = backbone.plan_of(slim.route)
+    for key in used_layers(plan):
         layer, prefix = backbone.layer(key), f'{key.direction}.{key.pair}.{key.k}'
-        kept |= {f'{prefix}.weight': layer.folded_weight(), f'{prefix}.bias': layer.bias.detach().clone()}
-    return kept
-
-
-def used_layers(plan: Plan) -> list[Layer]:
-    """Stitching layers of a plan, each once."""
-    layers: dict[Layer, None] = {}
-    for step in plan:
-        if isinstance(step, Switch):
-            layers[step.layer] = None
-        elif isinstance(step, Tap):
-            layers |= dict.fromkeys(step.layers)
-    return list(layers)
+        kept |= {f'{prefix}.weight': layer.folded_weight(), f'{prefix}.bias': layer.bias.detach()}
+    for run in plan:
+        if isinstance(run, Run) and run.tuning:
+            for index in range(run.start, run.stop):
+                block = block_weights(backbone.stand_ins(run)[str(index)])
+                kept |= {f'anchors.{run.anchor}.blocks.{index}.{name}': value for name, value in block.items()}
+    return {name: value.clone() for name, value in kept.items()}
 
 
 def _blocks(plan: Plan, anchor: int) -> set[int]:

@@ -9,9 +9,22 @@ from mmsnnet.errors import UserError
 from mmsnnet.models.backbone import PlainViTBackbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.stitching_layer import StitchingLayer
+from mmsnnet.models.tuning import WAYS, Tuning
 from mmsnnet.registry import MODELS, register
-from mmsnnet.settings import check_int, check_list
-from mmsnnet.stitching import BudgetTable, Plan, Record, Route, all_layers, make_plan, route_of
+from mmsnnet.settings import check_int, check_list, check_word
+from mmsnnet.stitching import (
+    SHARED,
+    BudgetTable,
+    Layer,
+    Plan,
+    Record,
+    Route,
+    Run,
+    StitchSpace,
+    all_layers,
+    route_of,
+)
+from mmsnnet.stitching.plan import used_layers
 
 Backbone = TypeVar('Backbone', bound=PlainViTBackbone)
 
@@ -20,8 +33,12 @@ Backbone = TypeVar('Backbone', bound=PlainViTBackbone)
 class StitchedViT(PlainViTBackbone):
     """Stitched plain ViTs (SN-Netv2, "Stitched ViTs are Flexible Vision Backbones", ECCV 2024).
 
-    ``forward`` runs the route that is set, at first the largest anchor alone; it never chooses one. The feature maps of
-    every route have the largest anchor's width, so that any head fits all routes.
+    ``forward`` runs the route that is set, at first the largest anchor alone; it never chooses one. In the paper, the
+    feature maps of every route have the largest anchor's width, so that any head fits all routes. With ``exits='own'``
+    they have the width of the route's last anchor, and neck and heads are ``PerExit``.
+
+    With ``exact``, anchors are finished models: they do not train, and their routes stay what they are. Routes with a
+    switch train a tuning beside them (see ``Tuning``).
 
     Args:
         anchors: two or more, from small to large. ``model`` and all other keys go to ``timm.create_model``, so
@@ -30,6 +47,12 @@ class StitchedViT(PlainViTBackbone):
         out_indices: blocks (0-based) of the largest anchor after which an output level leaves.
         lora_rank: rank of the stitching layers' trained update; 0 trains their full matrices.
         two_way: SN-Netv2's space; False: SN-Net v1's.
+        exits: ``'shared'``: levels leave at the width of the largest anchor; ``'own'``: of the route's last anchor.
+        final_norm: let levels pass the norm that follows the blocks of the anchor where they leave (DINO models).
+        exact: ``'adapters'`` or ``'copies'``: keep the anchors as they are, and train low-rank updates of their blocks,
+            or copies of these, for routes with a switch. Needs ``exits='own'``. None: all weights train.
+        adapter_rank: rank of the low-rank updates.
+        own_tunings: routes, by name or id, that train a tuning and stitching layers of their own; the others share one.
         frozen_anchors: indices of anchors that do not train and stay in evaluation mode.
         with_cp: recompute blocks in the backward pass to save memory.
         norm_eval: keep batch norms of anchors, if they have any, in evaluation mode.
@@ -48,6 +71,11 @@ class StitchedViT(PlainViTBackbone):
         out_indices: Sequence[int] = (-1,),
         lora_rank: int = 16,
         two_way: bool = True,
+        exits: str = 'shared',
+        final_norm: bool = False,
+        exact: str | None = None,
+        adapter_rank: int = 32,
+        own_tunings: Sequence[int | str] = (),
         frozen_anchors: Sequence[int] = (),
         with_cp: bool = False,
         norm_eval: bool = False,
@@ -61,14 +89,20 @@ class StitchedViT(PlainViTBackbone):
                 'for a single ViT use AnchorViT'
             )
         lora_rank = check_int('lora_rank', lora_rank, 0, meaning='0 trains the full matrix')
-        super().__init__(anchors, out_indices, two_way, with_cp, norm_eval, init_cfg)
-        self._add_layers(all_layers(self.space), lambda *widths: StitchingLayer(*widths, lora_rank))
+        super().__init__(anchors, out_indices, two_way, exits, final_norm, with_cp, norm_eval, init_cfg)
+        self.exact = _check_exact(exact, exits, own_tunings)
+        self.lora_rank = lora_rank
+        self._add_layers(all_layers(self.space, self.own_exits), self._make_layer)
         self._budgets: BudgetTable | None = None
-        self._plans = [make_plan(self.space, route, self.out_indices) for route in self.space]
+        self.own_tunings = _check_own_tunings(self.space, own_tunings)
+        self._plans = [self.plan_of(route) for route in self.space]
         self.set_route(len(self.anchors) - 1)
         self.frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
+        if self.exact:
+            self.frozen_anchors = tuple(range(len(self.anchors)))
         for index in self.frozen_anchors:
             self.anchors[index].requires_grad_(False)
+        self.tunings = self._make_tunings(check_int('adapter_rank', adapter_rank, 1))
         compile_parts(self, compile_blocks)
 
     @property
@@ -80,6 +114,28 @@ class StitchedViT(PlainViTBackbone):
     def plan(self) -> Plan:
         """Steps of the route that ``forward`` runs."""
         return self._plan
+
+    def tuning_of(self, route: Route) -> str:
+        if not self.exact or route.kind == 'anchor':
+            return ''
+        return route.name if route.name in self.own_tunings else SHARED
+
+    def stand_ins(self, run: Run) -> nn.ModuleDict | None:
+        return self.tunings[run.tuning].stand_ins[str(run.anchor)] if run.tuning else None
+
+    def layer(self, layer: Layer) -> StitchingLayer:
+        return self.tunings[layer.tuning].layer(layer) if layer.tuning else super().layer(layer)
+
+    def init_weights(self) -> None:
+        """Load what the ``init_cfg`` of anchors and backbone name. Tunings then start from the anchors."""
+        super().init_weights()
+        for tuning in self.tunings.values():
+            tuning.restart(self.anchors)
+
+    def copy_layers(self) -> None:
+        """Let stitching layers of single routes start from those that the other routes share."""
+        for tuning in self.tunings.values():
+            tuning.restart_layers(super().layer)
 
     def set_route(self, route: int | str | Route) -> Route:
         """Set the route to run, by id, name or value; allocates nothing. Returns it.
@@ -113,6 +169,22 @@ class StitchedViT(PlainViTBackbone):
             raise UserError('no records to choose by: call use(read_records("stitches.json")) first')
         return self.set_route(self._budgets.best(**budgets).id)
 
+    def _make_layer(self, in_dim: int, out_dim: int) -> StitchingLayer:
+        return StitchingLayer(in_dim, out_dim, self.lora_rank)
+
+    def _make_tunings(self, rank: int) -> nn.ModuleDict:
+        """One for each name that the plans have."""
+        runs = [step for plan in self._plans for step in plan if isinstance(step, Run) and step.tuning]
+        blocks: dict[str, set[tuple[int, int]]] = {}
+        for run in runs:
+            blocks.setdefault(run.tuning, set()).update((run.anchor, index) for index in range(run.start, run.stop))
+        layers: dict[str, dict[Layer, StitchingLayer]] = {name: {} for name in blocks}
+        for key in {key for plan in self._plans for key in used_layers(plan) if key.tuning}:
+            layers[key.tuning][key] = self._make_layer(*self._widths(key))
+        return nn.ModuleDict(
+            {name: Tuning(self.anchors, blocks[name], self.exact, rank, layers[name]) for name in blocks}
+        )
+
     def train(self, mode: bool = True) -> 'StitchedViT':
         super().train(mode)
         for index in self.frozen_anchors:
@@ -136,6 +208,31 @@ def locate_backbone(model: nn.Module, kind: type[Backbone] = StitchedViT) -> tup
         raise UserError(f'{type(model).__name__} holds {len(found)} {kind.__name__} backbones, expected exactly one')
     ((name, backbone),) = found
     return f'{name}.' if name else '', backbone
+
+
+def _check_exact(exact: str | None, exits: str, own_tunings: Sequence) -> str | None:
+    if exact is None:
+        if own_tunings:
+            raise UserError(f"own_tunings={list(own_tunings)} need exact='adapters' or 'copies': else routes share all")
+        return None
+    if exits != 'own':
+        raise UserError(
+            f"exact={exact!r} needs exits='own' and PerExit heads: a head that all routes share is no anchor's own"
+        )
+    return check_word('exact', exact, WAYS)
+
+
+def _check_own_tunings(space: StitchSpace, own_tunings: Sequence[int | str]) -> tuple[str, ...]:
+    """Names of routes.
+
+    Raises:
+        UserError: an unknown route; an anchor.
+    """
+    routes = [space.find(route) for route in check_list('own_tunings', own_tunings, "['s[0:3]-l[6:24]']")]
+    for route in routes:
+        if route.kind == 'anchor':
+            raise UserError(f'{route} cannot have a tuning: an anchor stays as it is; name routes with a switch')
+    return tuple(route.name for route in routes)
 
 
 def _check_anchor_indices(indices: Sequence[int], count: int) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from mmsnnet.stitching.budgets import BudgetController, BudgetTable, select
 from mmsnnet.stitching.cost import Cost, CostTable
 from mmsnnet.stitching.pareto import hypervolume, pareto_front
-from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap, all_layers, make_plan
+from mmsnnet.stitching.plan import SHARED, Exit, Layer, Plan, Run, Switch, Tap, all_layers, make_plan
 from mmsnnet.stitching.records import Record, front_records, main_metric, read_records, write_records
 from mmsnnet.stitching.samplers import (
     CostIntervalSampler,
@@ -16,11 +16,13 @@ from mmsnnet.stitching.selection import route_of, select_routes
 from mmsnnet.stitching.space import Route, Span, StitchSpace
 
 __all__ = [
+    'SHARED',
     'BudgetController',
     'BudgetTable',
     'Cost',
     'CostIntervalSampler',
     'CostTable',
+    'Exit',
     'Layer',
     'LossSampler',
     'Plan',

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap, make_plan
-from mmsnnet.stitching.space import StitchSpace
+from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap
 
-Part = str | tuple[str, int] | tuple[int, int] | Layer
+Part = tuple[str, int] | tuple[int, int] | Layer
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,10 @@ class Cost:
 def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
     """Parts of a plan that the heads' results depend on, as fvcore counts them.
 
-    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers, and
-    ``'rest'`` for all else. A tap that no head reads does not count, nor does anything after the last tap that is read.
+    Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers,
+    ``('norm', anchor)`` for an exit's final norm, and ``('rest', anchor)`` for all that follows an exit. A tap that no
+    head reads does not count, nor does anything after the last tap that is read. Blocks and layers cost the same with
+    any tuning: export folds adapters into the weights.
     """
     last = max(
         index for index, step in enumerate(plan) if isinstance(step, Tap) and set(step.levels) & set(used_levels)
@@ -43,20 +44,20 @@ def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
             yield ('position', step.anchor)
             yield from ((step.anchor, block) for block in range(step.start, step.stop))
         elif isinstance(step, Switch):
-            yield step.layer
+            yield step.layer._replace(tuning='')
         elif set(step.levels) & set(used_levels):
-            yield from step.layers
-    yield 'rest'
+            yield from (layer._replace(tuning='') for layer in step.layers)
+            yield ('norm', step.exit.anchor)
+    yield ('rest', plan[-1].exit.anchor)
 
 
 class CostTable(Sequence[Cost]):
     """Cost of every route of a space, indexed by route id.
 
     Args:
-        space: the routes.
-        out_indices: blocks of the largest anchor whose outputs leave the backbone.
+        plans: of the routes, by id.
         parts: cost of each part that some route uses.
-        used_levels: output levels that the heads read at inference; default all.
+        used_levels: output levels that the heads read at inference.
 
     Attributes:
         parts: as given.
@@ -64,16 +65,12 @@ class CostTable(Sequence[Cost]):
 
     def __init__(
         self,
-        space: StitchSpace,
-        out_indices: Sequence[int],
+        plans: Sequence[Plan],
         parts: dict[Part, Cost],
-        used_levels: Sequence[int] | None = None,
+        used_levels: Sequence[int],
     ) -> None:
         self.parts = parts
-        used_levels = range(len(out_indices)) if used_levels is None else used_levels
-        self._costs = tuple(
-            self._sum(plan_parts(make_plan(space, route, out_indices), used_levels), parts) for route in space
-        )
+        self._costs = tuple(self._sum(plan_parts(plan, used_levels), parts) for plan in plans)
 
     def __len__(self) -> int:
         return len(self._costs)
@@ -88,5 +85,6 @@ class CostTable(Sequence[Cost]):
 
     @staticmethod
     def _sum(used: Iterator[Part], parts: dict[Part, Cost]) -> Cost:
-        # Spans of one anchor share its positions, which exist once. No other part of a plan runs twice.
-        return sum((parts[part] for part in set(used)), Cost())
+        used = list(used)
+        # What runs more than once, such as the norm that each level passes, exists once.
+        return Cost(sum(parts[part].flops for part in used), sum(parts[part].params for part in set(used)))

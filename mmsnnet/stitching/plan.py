@@ -8,21 +8,36 @@ from typing import NamedTuple
 
 from mmsnnet.stitching.space import Route, Span, StitchSpace
 
+# The tuning of routes that have none of their own.
+SHARED = 'shared'
+
+
+class Exit(NamedTuple):
+    """Where output levels leave: the anchor that gives them their width and their head, and the tuning of the route."""
+
+    anchor: int
+    tuning: str = ''
+
 
 class Layer(NamedTuple):
-    """A stitching layer: ``up`` or ``down`` between anchors ``pair`` and ``pair + 1``, after ``k`` small blocks."""
+    """A stitching layer: ``up`` or ``down`` between anchors ``pair`` and ``pair + 1``, after ``k`` small blocks.
+
+    ``tuning`` names the one route that the layer is for, where a route has layers of its own.
+    """
 
     direction: str
     pair: int
     k: int
+    tuning: str = ''
 
 
 class Run(NamedTuple):
-    """Run blocks ``start`` to ``stop`` of an anchor on the tokens."""
+    """Run blocks ``start`` to ``stop`` of an anchor on the tokens, with the weights of a tuning if one is named."""
 
     anchor: int
     start: int
     stop: int
+    tuning: str = ''
 
 
 class Switch(NamedTuple):
@@ -32,35 +47,51 @@ class Switch(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Emit the tokens as output ``levels``, through ``layers`` if they do not have the large anchor's width yet."""
+    """Emit the tokens as output ``levels``, through ``layers`` if they do not have the width of the ``exit`` yet."""
 
     levels: tuple[int, ...]
     layers: tuple[Layer, ...]
+    exit: Exit
 
 
 Step = Run | Switch | Tap
 Plan = tuple[Step, ...]
 
 
-def make_plan(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> Plan:
-    """Steps of a route whose output levels tap the largest anchor after each block of ``out_indices`` (0-based)."""
+def make_plan(
+    space: StitchSpace, route: Route, out_indices: Sequence[int], own_exit: bool = False, tuning: str = ''
+) -> Plan:
+    """Steps of a route whose output levels tap the largest anchor after each block of ``out_indices`` (0-based).
+
+    Args:
+        own_exit: levels leave at the width of the route's last anchor, not of the largest one.
+        tuning: whose weights the route runs on beside those of the stitching layers: ``''`` for the anchors' own,
+            ``SHARED`` for those that all routes with a switch share, else the route's own.
+    """
+    exit_ = Exit(route.spans[-1].anchor if own_exit else len(space.depths) - 1, tuning)
+    # Routes that share a tuning share the stitching layers, too, and these are the only ones.
+    own_layers = '' if tuning == SHARED else tuning
     steps: list[Step] = []
     for position, span in enumerate(route.spans):
         following = route.spans[position + 1] if position + 1 < len(route.spans) else None
-        switch = switch_layer(span, following) if following else None
-        taps = {block: tap for block, tap in _taps(space, span.anchor, out_indices) if span.start <= block < span.stop}
+        switch = switch_layer(span, following)._replace(tuning=own_layers) if following else None
+        taps = {
+            block: tap
+            for block, tap in _taps(space, span.anchor, out_indices, exit_, own_layers)
+            if span.start <= block < span.stop
+        }
         start = span.start
         for block, tap in taps.items():
-            steps.append(Run(span.anchor, start, block + 1))
+            steps.append(Run(span.anchor, start, block + 1, tuning))
             start = block + 1
             # A tap through the layer of the next switch comes after that switch, so that the layer runs once.
             if start == span.stop and switch is not None and tap.layers[:1] == (switch,):
-                steps += [Switch(switch), Tap(tap.levels, tap.layers[1:])]
+                steps += [Switch(switch), tap._replace(layers=tap.layers[1:])]
                 switch = None
             else:
                 steps.append(tap)
         if start < span.stop:
-            steps.append(Run(span.anchor, start, span.stop))
+            steps.append(Run(span.anchor, start, span.stop, tuning))
         if switch is not None:
             steps.append(Switch(switch))
     # Steps after the last tap do not affect the result.
@@ -73,7 +104,7 @@ def single_steps(plan: Plan) -> Iterator[Step]:
     """A plan's steps with one block a ``Run``."""
     for step in plan:
         if isinstance(step, Run):
-            yield from (Run(step.anchor, block, block + 1) for block in range(step.start, step.stop))
+            yield from (step._replace(start=block, stop=block + 1) for block in range(step.start, step.stop))
         else:
             yield step
 
@@ -85,35 +116,61 @@ def switch_layer(source: Span, target: Span) -> Layer:
     return Layer('down', target.anchor, target.start)
 
 
-def all_layers(space: StitchSpace) -> Iterator[Layer]:
-    """Every stitching layer of a space: ``up[1..d0]`` (the last only taps) and, two way, ``down[1..d0-1]``."""
+def all_layers(space: StitchSpace, own_exits: bool = False) -> Iterator[Layer]:
+    """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``.
+
+    The last ``up`` only taps: it is for routes that end in the small anchor and leave at the large one's width.
+    """
     for pair, depth in enumerate(space.depths[:-1]):
-        yield from (Layer('up', pair, k) for k in range(1, depth + 1))
+        yield from (Layer('up', pair, k) for k in range(1, depth if own_exits else depth + 1))
         if space.is_two_way:
             yield from (Layer('down', pair, k) for k in range(1, depth))
+
+
+def used_layers(plan: Plan) -> list[Layer]:
+    """Stitching layers of a plan, each once."""
+    layers: dict[Layer, None] = {}
+    for step in plan:
+        if isinstance(step, Switch):
+            layers[step.layer] = None
+        elif isinstance(step, Tap):
+            layers |= dict.fromkeys(step.layers)
+    return list(layers)
 
 
 def tapped_block(space: StitchSpace, anchor: int, out_index: int) -> int:
     """The block of ``anchor`` that stands for block ``out_index`` of the largest anchor."""
     block = out_index
-    for b in reversed(space.boundaries[anchor:]):
-        block = max(k for k in range(len(b) - 1) if b[k] <= block)
+    for boundaries in reversed(space.boundaries[anchor:]):
+        block = _block_of_small(boundaries, block)
     return block
 
 
-def _taps(space: StitchSpace, anchor: int, out_indices: Sequence[int]) -> Iterator[tuple[int, Tap]]:
+def _block_of_small(boundaries: Sequence[int], block: int) -> int:
+    """The block of a pair's small anchor that stands for ``block`` of the large one."""
+    return max(k for k in range(len(boundaries) - 1) if boundaries[k] <= block)
+
+
+def _taps(
+    space: StitchSpace, anchor: int, out_indices: Sequence[int], exit_: Exit, tuning: str
+) -> Iterator[tuple[int, Tap]]:
     """(block, tap) of every output level on one anchor, by rising block; levels of one block share one tap."""
     levels_of: dict[int, list[int]] = {}
     for level, out_index in enumerate(out_indices):
         levels_of.setdefault(tapped_block(space, anchor, out_index), []).append(level)
     for block, levels in sorted(levels_of.items()):
-        yield block, Tap(tuple(levels), _to_largest(space, anchor, block + 1))
+        layers = (layer._replace(tuning=tuning) for layer in _to_exit(space, anchor, block, exit_.anchor))
+        yield block, Tap(tuple(levels), tuple(layers), exit_)
 
 
-def _to_largest(space: StitchSpace, anchor: int, blocks: int) -> tuple[Layer, ...]:
-    """Layers that bring ``anchor``'s tokens after ``blocks`` blocks to the largest anchor's width."""
-    layers = []
-    for pair in range(anchor, len(space.depths) - 1):
-        layers.append(Layer('up', pair, blocks))
-        blocks = space.boundaries[pair][blocks]
-    return tuple(layers)
+def _to_exit(space: StitchSpace, anchor: int, block: int, exit_anchor: int) -> Iterator[Layer]:
+    """Layers that bring ``anchor``'s tokens after a block to the width of another anchor.
+
+    They lead to the features that the other anchor has after the block that stands for this one.
+    """
+    for pair in range(anchor, exit_anchor):
+        yield Layer('up', pair, block + 1)
+        block = space.boundaries[pair][block + 1] - 1
+    for pair in reversed(range(exit_anchor, anchor)):
+        block = _block_of_small(space.boundaries[pair], block)
+        yield Layer('down', pair, block + 1)

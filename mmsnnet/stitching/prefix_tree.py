@@ -5,11 +5,11 @@ three nodes at a time and runs each step once. That is 2.7 times less work for t
 and 24.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mmsnnet.stitching.plan import Plan, Run, Step, make_plan, single_steps
-from mmsnnet.stitching.space import Route, StitchSpace
+from mmsnnet.stitching.plan import Plan, Run, Step, single_steps
+from mmsnnet.stitching.space import Route
 
 
 @dataclass(eq=False)
@@ -37,9 +37,7 @@ class PrefixTree:
     """Prefix tree of the plans of some routes.
 
     Args:
-        space: of the routes.
-        out_indices: blocks of the largest anchor whose outputs leave the backbone.
-        routes: all different.
+        plans: of the routes.
         last: the route to visit last; by default the order is free.
 
     Attributes:
@@ -47,10 +45,8 @@ class PrefixTree:
         routes: in the order of the walk, depth first.
     """
 
-    def __init__(
-        self, space: StitchSpace, out_indices: Sequence[int], routes: Sequence[Route], last: Route | None = None
-    ) -> None:
-        paths = {route: list(single_steps(make_plan(space, route, out_indices))) for route in routes}
+    def __init__(self, plans: Mapping[Route, Plan], last: Route | None = None) -> None:
+        paths = {route: list(single_steps(plan)) for route, plan in plans.items()}
         self.root = Node((), _grow(paths, 0, last))
         self._paths = dict(_paths(self.root, ()))
         self.routes = sorted(self._paths, key=lambda route: route == last)
@@ -93,7 +89,7 @@ def _joined(steps: Sequence[Step]) -> Iterator[Step]:
     run: Run | None = None
     for step in steps:
         if isinstance(step, Run):
-            run = Run(step.anchor, run.start if run else step.start, step.stop)
+            run = step._replace(start=run.start if run else step.start)
             continue
         if run:
             yield run

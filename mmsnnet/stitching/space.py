@@ -114,7 +114,7 @@ class StitchSpace(Sequence[Route]):
         return self[id_]
 
     def _name(self, spans: Sequence[Span]) -> str:
-        letters = {1: 'a', 2: 'sl', 3: 'sml'}.get(len(self.depths)) or [f'a{i}_' for i in range(len(self.depths))]
+        letters = _letters(len(self.depths))
         return '-'.join(f'{letters[anchor]}[{start}:{stop}]' for anchor, start, stop in spans)
 
     def _enumerate(self) -> Iterator[tuple[str, tuple[Span, ...]]]:
@@ -122,6 +122,26 @@ class StitchSpace(Sequence[Route]):
             yield 'anchor', (Span(anchor, 0, depth),)
         for small, (pair, b) in enumerate(zip(pairwise(self.depths), self.boundaries, strict=True)):
             yield from _stitch_pair(small, *pair, b, self.is_two_way)
+
+
+def last_anchor(route_name: str, num_anchors: int) -> int:
+    """The anchor of the last span of a route's name.
+
+    Raises:
+        ValueError: no name of a route between so many anchors.
+    """
+    letters = _letters(num_anchors)
+    letter = route_name.rpartition('-')[2].partition('[')[0]
+    if letter not in letters:
+        raise UserError(
+            f'{route_name!r} names no route between {num_anchors} anchors: spans are like {letters[0]}[0:3]'
+        )
+    return letters.index(letter)
+
+
+def _letters(num_anchors: int) -> list[str]:
+    """What names of routes call the anchors, from small to large."""
+    return list({1: 'a', 2: 'sl', 3: 'sml'}.get(num_anchors, ())) or [f'a{index}_' for index in range(num_anchors)]
 
 
 def _stitch_pair(

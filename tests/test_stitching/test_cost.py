@@ -3,15 +3,18 @@ import json
 import pytest
 from toys import deit3_s_l_costs
 
-from mmsnnet.stitching import Cost, CostTable, Layer, StitchSpace
+from mmsnnet.stitching import Cost, CostTable, Layer, StitchSpace, make_plan
 
 UP1, UP2, DOWN1 = Layer('up', 0, 1), Layer('up', 0, 2), Layer('down', 0, 1)
 EMBED, LARGE_EMBED = ('embed', 0), ('embed', 1)
 POSITION, LARGE_POSITION = ('position', 0), ('position', 1)
 SMALL, LARGE = [(0, block) for block in range(2)], [(1, block) for block in range(4)]
-PARTS = [EMBED, LARGE_EMBED, POSITION, LARGE_POSITION, *SMALL, *LARGE, UP1, UP2, DOWN1, 'rest']
+REST, NORM = ('rest', 1), ('norm', 1)
+PARTS = [EMBED, LARGE_EMBED, POSITION, LARGE_POSITION, *SMALL, *LARGE, UP1, UP2, DOWN1, REST]
 # Each part a digit of its own: no two sums agree by chance.
-COSTS = {part: Cost(10**index, 7 * 10**index) for index, part in enumerate(PARTS)}
+COSTS = {part: Cost(10**index, 7 * 10**index) for index, part in enumerate(PARTS)} | {NORM: Cost()}
+# Positions cost parameters alone, and once, however often a route comes back to their anchor.
+COSTS |= {part: Cost(0, COSTS[part].params) for part in (POSITION, LARGE_POSITION)}
 # Depths 2 and 4, tapped after blocks 1 and 3. Level 0 taps up1 on the small anchor, level 1 up2.
 USED = {
     's[0:2]': [EMBED, POSITION, *SMALL, UP1, UP2],
@@ -21,14 +24,15 @@ USED = {
 }
 
 
-def table(**kwargs) -> CostTable:
-    return CostTable(StitchSpace((2, 4)), (1, 3), COSTS, **kwargs)
+def table(used_levels=(0, 1)) -> CostTable:
+    space = StitchSpace((2, 4))
+    return CostTable([make_plan(space, route, (1, 3)) for route in space], COSTS, used_levels)
 
 
 @pytest.mark.parametrize('name', USED)
 def test_a_route_costs_the_sum_of_its_parts(name):
     space = StitchSpace((2, 4))
-    expected = sum((COSTS[part] for part in [*USED[name], 'rest']), Cost())
+    expected = sum((COSTS[part] for part in [*USED[name], REST]), Cost())
     assert table()[space.find(name).id] == expected
 
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from mmsnnet.stitching import Layer, Plan, Route, Run, StitchSpace, Switch, Tap, all_layers, make_plan
-from mmsnnet.stitching.plan import tapped_block
+from mmsnnet.stitching import SHARED, Exit, Layer, Plan, Route, Run, StitchSpace, Switch, Tap, all_layers, make_plan
+from mmsnnet.stitching.plan import tapped_block, used_layers
 
 Trail = tuple[str, ...]
 
+LARGE = Exit(1)
 PAIRS = [(12, 24), (12, 12), (5, 7), (12, 18), (24, 40), (3, 3), (2, 3), (1, 2)]
 TRIPLES = [(2, 3, 5), (3, 3, 3), (4, 4, 6)]
 
@@ -51,12 +52,15 @@ def carry_out(plan: Plan) -> tuple[dict[int, list[Trail]], list[Trail]]:
     return levels, results
 
 
-def layers_to_largest(space: StitchSpace, anchor: int, blocks: int) -> Trail:
-    """Layers between an anchor after ``blocks`` blocks and the largest anchor's width."""
-    if anchor == len(space.depths) - 1:
+def layers_to_exit(space: StitchSpace, anchor: int, blocks: int, out_index: int, exit_anchor: int) -> Trail:
+    """Layers between an anchor after ``blocks`` blocks, where ``out_index`` leaves, and another anchor's width."""
+    if anchor == exit_anchor:
         return ()
+    if anchor > exit_anchor:
+        k = stand_in(space, anchor - 1, out_index) + 1
+        return (f'down{anchor - 1}.{k}', *layers_to_exit(space, anchor - 1, k, out_index, exit_anchor))
     after = round(blocks * space.depths[anchor + 1] / space.depths[anchor])
-    return (f'up{anchor}.{blocks}', *layers_to_largest(space, anchor + 1, after))
+    return (f'up{anchor}.{blocks}', *layers_to_exit(space, anchor + 1, after, out_index, exit_anchor))
 
 
 def stand_in(space: StitchSpace, anchor: int, out_index: int) -> int:
@@ -68,7 +72,10 @@ def stand_in(space: StitchSpace, anchor: int, out_index: int) -> int:
     return max(k for k in range(small) if round(k * large / small) <= out_index)
 
 
-def expected_levels(space: StitchSpace, route: Route, out_indices: Sequence[int]) -> dict[int, list[Trail]]:
+def expected_levels(
+    space: StitchSpace, route: Route, out_indices: Sequence[int], own_exit: bool
+) -> dict[int, list[Trail]]:
+    exit_anchor = route.spans[-1].anchor if own_exit else len(space.depths) - 1
     levels: dict[int, list[Trail]] = {}
     trail: Trail = ()
     for index, (anchor, start, stop) in enumerate(route.spans):
@@ -80,28 +87,30 @@ def expected_levels(space: StitchSpace, route: Route, out_indices: Sequence[int]
             trail = (*trail, block_name(anchor, block))
             for level, out_index in enumerate(out_indices):
                 if stand_in(space, anchor, out_index) == block:
-                    tapped = (*trail, *layers_to_largest(space, anchor, block + 1))
+                    tapped = (*trail, *layers_to_exit(space, anchor, block + 1, out_index, exit_anchor))
                     levels.setdefault(level, []).append(tapped)
     return levels
 
 
+@pytest.mark.parametrize('own_exit', [False, True])
 @pytest.mark.parametrize('depths', [*PAIRS, *TRIPLES])
-def test_every_route_emits_every_level_once(depths):
+def test_every_route_emits_every_level_once(depths, own_exit):
     space = StitchSpace(depths)
     for out_indices in out_indices_of(depths[-1]):
         for route in space:
-            levels, _ = carry_out(make_plan(space, route, out_indices))
-            assert levels == expected_levels(space, route, out_indices)
+            levels, _ = carry_out(make_plan(space, route, out_indices, own_exit))
+            assert levels == expected_levels(space, route, out_indices, own_exit)
             assert sorted(levels) == list(range(len(out_indices)))
             assert all(len(received) == 1 for received in levels.values())
 
 
+@pytest.mark.parametrize('own_exit', [False, True])
 @pytest.mark.parametrize('depths', [*PAIRS, *TRIPLES])
-def test_nothing_is_computed_twice(depths):
+def test_nothing_is_computed_twice(depths, own_exit):
     space = StitchSpace(depths)
     for out_indices in out_indices_of(depths[-1]):
         for route in space:
-            _, results = carry_out(make_plan(space, route, out_indices))
+            _, results = carry_out(make_plan(space, route, out_indices, own_exit))
             assert len(results) == len(set(results)), route
 
 
@@ -115,15 +124,14 @@ def test_runs_make_up_exactly_the_spans(depths):
             assert blocks == [(anchor, block) for anchor, *span in route.spans for block in range(*span)]
 
 
+@pytest.mark.parametrize('own_exits', [False, True])
 @pytest.mark.parametrize('depths', [*PAIRS, *TRIPLES])
 @pytest.mark.parametrize('two_way', [True, False])
-def test_layers_of_all_plans_are_exactly_all_layers(depths, two_way):
+def test_layers_of_all_plans_are_exactly_all_layers(depths, two_way, own_exits):
     space = StitchSpace(depths, two_way)
-    used = set()
-    for route in space:
-        for step in make_plan(space, route, range(depths[-1])):
-            used |= {step.layer} if isinstance(step, Switch) else set(step.layers) if isinstance(step, Tap) else set()
-    listed = list(all_layers(space))
+    plans = [make_plan(space, route, range(depths[-1]), own_exits) for route in space]
+    used = {layer for plan in plans for layer in used_layers(plan)}
+    listed = list(all_layers(space, own_exits))
     assert len(listed) == len(set(listed))
     if len(depths) == 2:
         assert used == set(listed)
@@ -143,9 +151,9 @@ def test_tap_and_switch_at_one_block_share_the_layer():
     assert make_plan(space, space.find('s[0:1]-l[2:4]'), (1, 3)) == (
         Run(0, 0, 1),
         Switch(up),
-        Tap((0,), ()),
+        Tap((0,), (), LARGE),
         Run(1, 2, 4),
-        Tap((1,), ()),
+        Tap((1,), (), LARGE),
     )
 
 
@@ -153,19 +161,19 @@ def test_tap_before_a_switch_down_is_direct():
     space = StitchSpace((2, 4))
     assert make_plan(space, space.find('l[0:2]-s[1:2]'), (1, 3)) == (
         Run(1, 0, 2),
-        Tap((0,), ()),
+        Tap((0,), (), LARGE),
         Switch(Layer('down', 0, 1)),
         Run(0, 1, 2),
-        Tap((1,), (Layer('up', 0, 2),)),
+        Tap((1,), (Layer('up', 0, 2),), LARGE),
     )
 
 
 def test_a_small_anchor_of_three_taps_through_composed_layers():
     space = StitchSpace((2, 4, 8))
-    assert make_plan(space, space[0], (7,))[-1] == Tap((0,), (Layer('up', 0, 2), Layer('up', 1, 4)))
+    assert make_plan(space, space[0], (7,))[-1] == Tap((0,), (Layer('up', 0, 2), Layer('up', 1, 4)), Exit(2))
     # The switch is the first of the two layers: computed once, the tap goes on from there.
     plan = make_plan(space, space.find('s[0:1]-m[2:4]'), (3, 7))
-    assert plan[:3] == (Run(0, 0, 1), Switch(Layer('up', 0, 1)), Tap((0,), (Layer('up', 1, 2),)))
+    assert plan[:3] == (Run(0, 0, 1), Switch(Layer('up', 0, 1)), Tap((0,), (Layer('up', 1, 2),), Exit(2)))
 
 
 @pytest.mark.parametrize(
@@ -188,3 +196,20 @@ def test_block_that_stands_for_an_out_index(depths, out_index, block):
 def test_nothing_runs_after_the_last_tap(out_indices):
     space = StitchSpace((2, 4))
     assert all(isinstance(make_plan(space, route, out_indices)[-1], Tap) for route in space)
+
+
+def test_a_tuning_is_in_all_steps_of_a_route():
+    space = StitchSpace((2, 4))
+    route = space.find('l[0:2]-s[1:2]')
+    own = make_plan(space, route, (1, 3), own_exit=True, tuning=route.name)
+    down = Layer('down', 0, 1, route.name)
+    exit_ = Exit(0, route.name)
+    assert own == (
+        Run(1, 0, 2, route.name),
+        Switch(down),
+        Tap((0,), (), exit_),
+        Run(0, 1, 2, route.name),
+        Tap((1,), (), exit_),
+    )
+    # Routes with one tuning share their stitching layers.
+    assert make_plan(space, route, (1, 3), own_exit=True, tuning=SHARED)[1] == Switch(Layer('down', 0, 1))

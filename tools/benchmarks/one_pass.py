@@ -81,7 +81,7 @@ def matrix_rate(device: torch.device) -> float:
 
 def shared_gflops(backbone: StitchedViT, costs: CostTable) -> float:
     """GFLOPs of the backbone's blocks in one pass over all routes."""
-    tree = PrefixTree(backbone.space, backbone.out_indices, list(backbone.space))
+    tree = PrefixTree({route: backbone.plan_of(route) for route in backbone.space})
     runs = (step for step in tree.steps() if isinstance(step, Run))
     return sum(costs.parts[run.anchor, block].gflops for run in runs for block in range(run.start, run.stop))
 

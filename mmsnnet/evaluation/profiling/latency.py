@@ -19,7 +19,7 @@ from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.flop_counter import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
 from mmsnnet.settings import check_int, check_word
-from mmsnnet.stitching import Route, Run, Switch, make_plan
+from mmsnnet.stitching import Route, Run, Switch
 from mmsnnet.stitching.plan import Step, single_steps
 
 # In these cuDNN chooses algorithms, allocators get memory, and blocks compile.
@@ -190,22 +190,23 @@ class LatencyBench:
             for step in self._steps(route):
                 state = backbone.advance(state, (step,))
                 marks.set()
-            with _fixed_output(backbone, state.levels):
+            with _fixed_output(backbone, backbone.leave(state.levels)):
                 self._run()
             marks.set()
         return list(zip(self._parts(route), marks.milliseconds(), strict=True))
 
     def _parts(self, route: Route) -> list[Kind]:
         """Kinds of the parts of a route: embedding, its steps one block at a time, heads."""
-        return [('embed', route.spans[0].anchor), *(self._kind(step) for step in self._steps(route)), 'rest']
+        steps = self._steps(route)
+        return [('embed', route.spans[0].anchor), *map(self._kind, steps), ('rest', steps[-1].exit.anchor)]
 
     def _steps(self, route: Route) -> list[Step]:
-        return list(single_steps(make_plan(self.backbone.space, route, self.backbone.out_indices)))
+        return list(single_steps(self.backbone.plan_of(route)))
 
     def _kind(self, step: Step) -> Kind:
         """A key that steps of equal time share."""
         if isinstance(step, Run):
-            return step.anchor, shapes_of(self.backbone.anchors[step.anchor].blocks[step.start])
+            return step.anchor, bool(step.tuning), shapes_of(self.backbone.anchors[step.anchor].blocks[step.start])
         if isinstance(step, Switch):
             return step.layer[:2]
         return len(step.levels), tuple(layer[:2] for layer in step.layers)

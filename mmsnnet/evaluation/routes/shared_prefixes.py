@@ -62,7 +62,7 @@ class SharedPrefixes:
         self.memory_budget_mb = memory_budget_mb
         self.route_batch = route_batch
         self.peak_memory_mb = 0.0
-        self._tree = PrefixTree(backbone.space, backbone.out_indices, routes, last)
+        self._tree = PrefixTree({route: backbone.plan_of(route) for route in routes}, last)
         self._turn = {route: turn for turn, route in enumerate(self._tree.routes)}
         # The turn after which no route starts from a node: that of the first route of the node's last branch.
         self._last_use = {node: self._turn[_first_route(node)] for node in self._tree.root.walk()}
@@ -123,7 +123,7 @@ class SharedPrefixes:
         # Changes of inference tensors cannot be detected, so the model gets copies.
         levels = tuple(level.clone() if level.is_inference() else level for level in levels)
         self._handed_out += [(level, _version(level)) for level in levels]
-        return levels
+        return self.backbone.leave(levels)
 
     def _check_unchanged(self) -> None:
         """Refuse a model that overwrites features, which other routes share."""

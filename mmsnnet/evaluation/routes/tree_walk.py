@@ -65,7 +65,7 @@ class _Task:
         step = self.steps[0]
         if not isinstance(step, Run):
             return step
-        return Run(step.anchor, step.start, min(step.stop, _next_boundary(backbone, step.anchor, step.start)))
+        return step._replace(stop=min(step.stop, _next_boundary(backbone, step.anchor, step.start)))
 
     def done(self, step: Step, backbone: StitchedViT) -> None:
         """Remove a step that has been computed."""
@@ -73,7 +73,7 @@ class _Task:
         if isinstance(step, Run):
             self.fraction = step.stop / backbone.anchors[step.anchor].depth
             if step.stop < planned.stop:
-                self.steps.insert(0, Run(step.anchor, step.stop, planned.stop))
+                self.steps.insert(0, planned._replace(start=step.stop))
 
 
 def _advance(backbone: StitchedViT, tasks: list[_Task], step: Step) -> None:
