@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from mmsnnet.errors import UserError
 from mmsnnet.files import write_file
 from mmsnnet.models import locate_backbone, route_state_dict
+from mmsnnet.models.exits import heads_of_exit
 from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.stitching import Route
 
 # Hooks that only the supernet's training needs.
 STITCHING_HOOKS = ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')
+# Settings of a StitchedViT and of a PerExit that a single route does not have.
+TRAINING_SETTINGS = (
+    'lora_rank', 'exact', 'adapter_rank', 'own_tunings', 'frozen_anchors', 'compile_blocks', 'init_cfg'
+)  # fmt: skip
+PER_EXIT_SETTINGS = ('type', 'heads', 'exact', 'own_tunings', 'init_cfg')
 
 
 def slim_config(cfg: Config, route: Route) -> Config:
@@ -25,14 +31,15 @@ def slim_config(cfg: Config, route: Route) -> Config:
     for anchor in backbone.anchors:
         for key in ('init_cfg', *PRETRAINED_ARGS):
             anchor.pop(key, None)
-    for key in ('lora_rank', 'frozen_anchors', 'compile_blocks', 'init_cfg'):
+    for key in TRAINING_SETTINGS:
         backbone.pop(key, None)
     backbone.type, backbone.route = 'mmsnnet.RouteViT', route.name
     if 'auxiliary_head' in cfg.model:
         cfg.model.auxiliary_head = None
-    # The weights of neck and heads come with the checkpoint.
-    for part in cfg.model.values():
+    for name, part in cfg.model.items():
         if isinstance(part, dict):
+            part = cfg.model[name] = _of_exit(part, route.spans[-1].anchor)
+            # The weights of neck and heads come with the checkpoint.
             part.pop('init_cfg', None)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in STITCHING_HOOKS]
     cfg.val_cfg, cfg.test_cfg = {'type': 'ValLoop'}, {'type': 'TestLoop'}
@@ -40,14 +47,25 @@ def slim_config(cfg: Config, route: Route) -> Config:
     return cfg
 
 
+def _of_exit(part: dict, anchor: int) -> dict:
+    """The config of a neck or head at one exit."""
+    if part.get('type') not in ('PerExit', 'mmsnnet.PerExit'):
+        return part
+    common = {key: value for key, value in part.items() if key not in PER_EXIT_SETTINGS}
+    return type(part)({**part['heads'][anchor], **common})
+
+
 def slim_state_dict(model: nn.Module, route: Route) -> dict[str, Tensor]:
-    """Weights of a model for one route: what it needs of the backbone, and all of neck and heads but auxiliary ones."""
+    """Weights of a model for one route: what it needs of the backbone, and of neck and heads but auxiliary ones."""
     prefix, backbone = locate_backbone(model)
     weights = {
         name: value
         for name, value in model.state_dict().items()
         if not name.startswith((prefix, 'auxiliary_head.', 'data_preprocessor.'))
     }
+    for name, head in heads_of_exit(model, backbone.plan_of(route)[-1].exit).items():
+        kept = {key.replace(head, name, 1): value for key, value in weights.items() if key.startswith(f'{head}.')}
+        weights = {key: value for key, value in weights.items() if not key.startswith(f'{name}.')} | kept
     return weights | {prefix + name: value for name, value in route_state_dict(backbone, route).items()}
 
 

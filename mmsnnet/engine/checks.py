@@ -11,13 +11,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
+from mmsnnet.engine.exit_checks import check_exits, listed
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
-from mmsnnet.models import SimpleFPN, find_backbone, find_mismatch, locate_backbone
+from mmsnnet.models import PerExit, SimpleFPN, find_backbone, find_mismatch, locate_backbone
 
 # Heads whose classes are those of the data; a detector's RPN has none.
-_HEADS = re.compile(r'(decode_head|auxiliary_head|(roi_head\.)?(bbox_head|mask_head))(\.\d+)?')
+_EXIT = r'(\.(anchors|tuned)\.[^.]+)?'
+_HEADS = re.compile(rf'((decode|auxiliary)_head|(roi_head{_EXIT}\.)?(bbox|mask)_head)(\.\d+)?{_EXIT}')
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:
@@ -67,6 +69,7 @@ def check_before_run(runner: Runner) -> None:
     """
     check_parallel(runner)
     find_backbone(runner.model)
+    check_exits(unwrapped_model(runner))
     check_heads(runner)
     check_strides(runner)
     check_annotations(runner)
@@ -80,7 +83,8 @@ def check_heads(runner: Runner) -> None:
     """
     model = unwrapped_model(runner)
     classes = getattr(_dataset(runner), 'metainfo', {}).get('classes')
-    width = model.backbone.out_channels if getattr(model, 'neck', None) is None else None
+    backbone = find_backbone(model)
+    width = backbone.out_channels if getattr(model, 'neck', None) is None and not backbone.own_exits else None
     for name, head in model.named_modules():
         if not _HEADS.fullmatch(name) or isinstance(head, nn.ModuleList):
             continue
@@ -91,7 +95,7 @@ def check_heads(runner: Runner) -> None:
             )
         # A head that reads several levels has a list.
         channels = getattr(head, 'in_channels', width)
-        if width is not None and set(channels if isinstance(channels, list | tuple) else [channels]) != {width}:
+        if width is not None and set(listed(channels)) != {width}:
             raise UserError(
                 f"{name} has in_channels={channels}, but every map has the largest anchor's width, {width}: "
                 f'set in_channels to {width}'
@@ -106,6 +110,7 @@ def check_strides(runner: Runner) -> None:
     """
     model = unwrapped_model(runner)
     neck = getattr(model, 'neck', None)
+    neck = neck.anchors[0] if isinstance(neck, PerExit) else neck
     if not isinstance(neck, SimpleFPN):
         return
     patch = find_backbone(model).anchors[0].patch_size[0]
