@@ -58,6 +58,8 @@ class PerExit(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         heads = check_list('heads', heads, '[dict(type=..., in_channels=384), dict(type=..., in_channels=1024)]')
+        if not heads:
+            raise UserError('PerExit needs a head for each anchor, got none: give their configs as heads=[...]')
         if own_tunings and not exact:
             raise UserError(f'own_tunings={list(own_tunings)} need exact=True: copies exist beside finished heads')
         build = lambda anchor: MODELS.build({**heads[anchor], **common})  # noqa: E731

@@ -139,7 +139,7 @@ def _used_levels(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tup
 
     def cut(module: nn.Module, args: tuple, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         maps.extend(output.detach().requires_grad_() for output in outputs)
-        return tuple(maps)
+        return backbone.leave(tuple(maps))
 
     handle = backbone.register_forward_hook(cut)
     try:
