@@ -110,8 +110,16 @@ def parameter_groups(
 
 
 def find_place(backbone: PlainViTBackbone, name: str) -> Place | None:
-    """Where one of a backbone's parameters stands; None for what is no part of anchors and stitching layers."""
+    """Where one of a backbone's parameters stands; None for what is no part of anchors and stitching layers.
+
+    What a tuning has in place of a block or stitching layer stands where that one does.
+    """
     part, *rest = name.split('.')
+    if part == 'tunings':
+        _, kind, *rest = rest
+        if kind == 'stand_ins':
+            return Place(int(rest[0]), int(rest[1]) + 1)
+        part, *rest = rest[0].split('_')
     if part == 'anchors':
         is_block = rest[1] == 'blocks'
         return Place(int(rest[0]), int(rest[2]) + 1 if is_block else 0)

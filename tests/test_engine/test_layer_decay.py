@@ -66,6 +66,22 @@ def test_stitching_layers_stand_where_their_output_goes():
         assert found[f'backbone.{layer}.lora_a'][0] == found[f'backbone.{block}.mlp.fc1.weight'][0]
 
 
+@pytest.mark.parametrize('exact', ['adapters', 'copies'])
+def test_tunings_stand_where_their_blocks_and_layers_do(exact):
+    own = 'l[0:2]-s[1:2]'
+    model = Model(toy_backbone(exits='own', exact=exact, own_tunings=[own]))
+    found = scales(model, 0.5)
+    matrix = 'updates.mlp_fc1.lora_b' if exact == 'adapters' else 'mlp.fc1.weight'
+    expected = {
+        f'backbone.tunings.shared.stand_ins.0.0.{matrix}': 0.25,
+        f'backbone.tunings.shared.stand_ins.1.3.{matrix}': 0.5,
+        f'backbone.tunings.{own}.stand_ins.1.1.{matrix}': 0.5**3,
+        f'backbone.tunings.{own}.layers.down_0_1.lora_a': 0.25,
+    }
+    assert {name: found[name][0] for name in expected} == expected
+    assert found.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def test_anchors_may_have_rates_of_their_own():
     found = scales(Model(toy_backbone()), [0.5, 0.1])
     assert found['backbone.anchors.0.blocks.1.mlp.fc1.weight'][0] == 0.5

@@ -18,6 +18,9 @@ from mmsnnet.models.least_squares import solve_stitching_layers
 KINDS = [*FAMILIES, 'deit3-windowed', 'dinov2-windowed']
 
 
+EXACT = dict(exits='own', exact='adapters')
+
+
 @pytest.fixture(autouse=True)
 def _fake_constants(monkeypatch):
     """Constants without values are kept too, but not beyond a test."""
@@ -75,10 +78,11 @@ def test_lets_pass_what_does_not(watch):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('exits', [{}, EXACT], ids=['shared', 'exact'])
 @pytest.mark.parametrize('kind', KINDS)
-def test_no_route_waits_for_the_device(kind):
+def test_no_route_waits_for_the_device(kind, exits):
     """But for constants, which come once."""
-    backbone = make(kind)
+    backbone = make(kind, **exits)
     with fake_cuda() as watch:
         moved(backbone, 'cuda')
         images = images_of(kind, 'cuda')
@@ -92,10 +96,11 @@ def test_no_route_waits_for_the_device(kind):
             assert watch.kernels
 
 
+@pytest.mark.parametrize('exits', [{}, EXACT], ids=['shared', 'exact'])
 @pytest.mark.parametrize('kind', ['deit3', 'dinov3', 'eva02', 'rope-mixed', 'beit-both', 'sam', 'deit3-windowed'])
-def test_training_does_not_wait_for_the_device(kind):
+def test_training_does_not_wait_for_the_device(kind, exits):
     """On meta tensors: gradients of fake CUDA tensors need a real device."""
-    backbone = moved(make(kind, with_cp=True).train(), 'meta')
+    backbone = moved(make(kind, with_cp=True, **exits).train(), 'meta')
     images = images_of(kind, 'meta')
     backbone.set_route('l[0:1]-s[1:2]')
     with DeviceWatch() as watch:
@@ -107,10 +112,11 @@ def test_training_does_not_wait_for_the_device(kind):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('exits', [{}, EXACT], ids=['shared', 'exact'])
 @pytest.mark.parametrize('route_batch', [1, 3])
 @pytest.mark.parametrize('kind', ['deit3', 'dinov3', 'rope-mixed', 'beit', 'deit3-windowed'])
-def test_one_pass_over_routes_does_not_wait_for_the_device(kind, route_batch):
-    backbone = make(kind)
+def test_one_pass_over_routes_does_not_wait_for_the_device(kind, route_batch, exits):
+    backbone = make(kind, **exits)
     sharing = SharedPrefixes(backbone, list(backbone.space), route_batch=route_batch)
     with fake_cuda() as watch, sharing:
         moved(backbone, 'cuda')

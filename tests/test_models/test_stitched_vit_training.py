@@ -133,6 +133,28 @@ def test_trains_in_mixed_precision(family, dtype, with_cp):
         assert torch.equal(backbone.get_parameter(name), weight), name
 
 
+@pytest.mark.parametrize('exact', ['adapters', 'copies'])
+@pytest.mark.parametrize('family', ['deit3', 'beit'])
+def test_compiled_parts_run_with_and_without_a_tuning(family, exact):
+    torch._dynamo.reset()
+    settings = dict(exits='own', exact=exact, own_tunings=['l[0:2]-s[1:2]'])
+    plain, compiled = (
+        toy_backbone(family, **settings),
+        toy_backbone(family, **settings, compile_blocks={'backend': 'eager'}),
+    )
+    images = native_images(family)
+    for route in [*plain.space, plain.space[0]]:
+        for backbone in (plain, compiled):
+            backbone.zero_grad()
+            backbone.set_route(route)
+        torch.testing.assert_close(tuple(compiled(images)), tuple(plain(images)))
+        if route.kind != 'anchor':
+            for backbone in (plain, compiled):
+                sum(output.square().mean() for output in backbone(images)).backward()
+            for first, second in zip(plain.parameters(), compiled.parameters(), strict=True):
+                torch.testing.assert_close(first.grad, second.grad)
+
+
 @pytest.mark.parametrize('family', ['deit3', 'dinov3', 'beit', 'sam'])
 def test_routes_share_few_compiled_parts(family):
     """A compiler that changes nothing counts what it gets to see."""
