@@ -14,6 +14,7 @@ class AnchorViT(PlainViTBackbone):
     Args:
         anchor: ``model`` and other arguments of ``timm.create_model``, or ``init_cfg``, as for ``StitchedViT``.
         out_indices: blocks (0-based) after which an output level leaves.
+        frozen: keep the ViT as it is and in evaluation mode: only neck and heads train.
         final_norm, with_cp, norm_eval, compile_blocks, init_cfg: as for ``StitchedViT``.
     """
 
@@ -22,6 +23,7 @@ class AnchorViT(PlainViTBackbone):
         anchor: dict,
         out_indices: Sequence[int] = (-1,),
         final_norm: bool = False,
+        frozen: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         compile_blocks: bool | Mapping = False,
@@ -32,4 +34,6 @@ class AnchorViT(PlainViTBackbone):
         )
         (self.route,) = self.space
         self.plan = self.plan_of(self.route)
+        if frozen:
+            self._freeze([0])
         compile_parts(self, compile_blocks)

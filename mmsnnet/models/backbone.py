@@ -37,6 +37,7 @@ class PlainViTBackbone(BaseModule):
         out_indices: blocks of the largest anchor after which an output level leaves, none negative.
         route: the one that ``forward`` runs.
         plan: the steps of ``route``.
+        frozen_anchors: indices of anchors that do not train and stay in evaluation mode.
         own_exits: whether levels leave at the width of a route's last anchor, not of the largest one.
         timm_args: arguments of ``create_anchor`` for each anchor.
     """
@@ -60,6 +61,7 @@ class PlainViTBackbone(BaseModule):
             if not isinstance(anchor, Mapping) or 'model' not in anchor:
                 raise UserError(f"an anchor must be a dict with the name of a timm model as 'model', got {anchor!r}")
         self.norm_eval = norm_eval
+        self.frozen_anchors: tuple[int, ...] = ()
         self.own_exits = check_word('exits', exits, ('shared', 'own')) == 'own'
         self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
         self.timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
@@ -144,11 +146,19 @@ class PlainViTBackbone(BaseModule):
 
     def train(self, mode: bool = True) -> 'PlainViTBackbone':
         super().train(mode)
+        for index in self.frozen_anchors:
+            self.anchors[index].eval()
         if mode and self.norm_eval:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def _freeze(self, anchors: Iterable[int]) -> None:
+        """Keep some anchors as they are."""
+        self.frozen_anchors = tuple(anchors)
+        for index in self.frozen_anchors:
+            self.anchors[index].requires_grad_(False)
 
     def _add_layers(self, layers: Iterable[Layer], make: Callable[[int, int], nn.Module]) -> None:
         """Add stitching layers, each made from its input and output width."""

@@ -97,11 +97,8 @@ class StitchedViT(PlainViTBackbone):
         self.own_tunings = _check_own_tunings(self.space, own_tunings)
         self._plans = [self.plan_of(route) for route in self.space]
         self.set_route(len(self.anchors) - 1)
-        self.frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
-        if self.exact:
-            self.frozen_anchors = tuple(range(len(self.anchors)))
-        for index in self.frozen_anchors:
-            self.anchors[index].requires_grad_(False)
+        frozen_anchors = _check_anchor_indices(frozen_anchors, len(self.anchors))
+        self._freeze(range(len(self.anchors)) if self.exact else frozen_anchors)
         self.tunings = self._make_tunings(check_int('adapter_rank', adapter_rank, 1))
         compile_parts(self, compile_blocks)
 
@@ -184,12 +181,6 @@ class StitchedViT(PlainViTBackbone):
         return nn.ModuleDict(
             {name: Tuning(self.anchors, blocks[name], self.exact, rank, layers[name]) for name in blocks}
         )
-
-    def train(self, mode: bool = True) -> 'StitchedViT':
-        super().train(mode)
-        for index in self.frozen_anchors:
-            self.anchors[index].eval()
-        return self
 
 
 def find_backbone(model: nn.Module, kind: type[Backbone] = StitchedViT) -> Backbone:

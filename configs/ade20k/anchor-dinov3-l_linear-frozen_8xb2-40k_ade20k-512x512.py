@@ -1,0 +1,3 @@
+_base_ = './anchor-dinov3-s_linear-frozen_8xb2-40k_ade20k-512x512.py'
+model = dict(
+    backbone=dict(anchor=dict(model='vit_large_patch16_dinov3.lvd1689m')), decode_head=dict(in_channels=1024, channels=1024))
