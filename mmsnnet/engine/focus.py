@@ -33,7 +33,7 @@ class Focus:
 
     Attributes:
         choice: how routes are chosen; None where the setting says which.
-        routes: ids of those that train from the next iteration on; known from ``start`` on.
+        routes: ids of those that train from the next iteration on; by rising id, known from ``start`` on.
 
     Raises:
         ValueError: an unknown key or value of a choice.
@@ -66,7 +66,7 @@ class Focus:
         self._gflops, self._seed = gflops, seed
         if self.choice is None:
             routes = listed_routes(backbone.space, backbone.trainable_routes, self._selection, gflops)
-            self.routes = _ids(routes)
+            self.routes = sorted(_ids(routes))
             if self._selection != 'all':
                 self._tell(runner, backbone, 'as listed')
             return

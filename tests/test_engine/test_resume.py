@@ -129,7 +129,7 @@ def with_noise(cfg):
         ({'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': 'batch'}, 4),
         (HALVING, 2),
         ({**HALVING, 'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 4),
-        ({**HALVING, 'optim_wrapper.accumulative_counts': 2}, 3),
+        ({**HALVING, 'optim_wrapper.accumulative_counts': 2}, 4),
         ({**HALVING, 'custom_hooks.0.focus': dict(routes=3, by='loss', images=3)}, 3),
     ],
     ids=[
