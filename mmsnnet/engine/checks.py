@@ -114,7 +114,7 @@ def check_strides(runner: Runner) -> None:
     if not isinstance(neck, SimpleFPN):
         return
     patch = find_backbone(model).anchors[0].patch_size[0]
-    levels = [patch * 2**level // 4 for level in range(neck.num_outs)]
+    levels = [patch * 2 ** (neck.start_level + level) // 4 for level in range(neck.num_outs)]
     for name, module in model.named_modules():
         prior_strides = getattr(getattr(module, 'prior_generator', None), 'strides', [])
         strides = list(getattr(module, 'featmap_strides', None) or [stride[0] for stride in prior_strides])
