@@ -42,8 +42,8 @@ def check_finished(backbone: StitchedViT, has_checkpoint: bool) -> None:
     for index, weights in enumerate(backbone.weight_sources):
         if backbone.exact and not weights and not has_checkpoint:
             raise UserError(
-                f'anchor {index} stays as it is (exact={backbone.exact!r}), but nothing loads its weights: give it an '
-                "init_cfg such as dict(type='Pretrained', checkpoint=PATH, prefix='backbone.anchors.0.'), or set load_from"
+                f'anchor {index} stays as it is (exact={backbone.exact!r}), but nothing loads its weights: give it '
+                "init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix='backbone.anchors.0.'), or set load_from"
             )
 
 
