@@ -1,5 +1,6 @@
 import gc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import config
 from mmengine.dataset import base_dataset
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from toy_detection_job import coco_root, make_detection_config  # noqa: F401
 from toy_job import data_root, make_config  # noqa: F401
 from toys import SHARED
@@ -19,6 +21,13 @@ torch.set_num_threads(1)
 base_dataset.gc = SimpleNamespace(collect=lambda: 0)
 config.FormatCode = lambda text, **_: (text, False)
 gc.freeze()
+
+
+@pytest.fixture
+def amp_on_cpu(monkeypatch):
+    """Let MMEngine's wrapper for mixed precision run on a processor, with a true loss scale."""
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
 
 
 @pytest.fixture

@@ -54,7 +54,8 @@ def main() -> None:
         runner = build_runner(cfg)
         runner.register_hook(witness)
         runner.train()
-        torch.save({**witness.seen, 'end': state_of(runner)}, Path(cfg.work_dir, f'rank{get_rank()}.pth'))
+        end = {'end': state_of(runner), 'trained_routes': find_backbone(runner.model).trained_routes}
+        torch.save({**witness.seen, **end}, Path(cfg.work_dir, f'rank{get_rank()}.pth'))
 
 
 def threads() -> list[str]:

@@ -1,15 +1,18 @@
-"""Batches: without what cannot be loaded, without padding, and preprocessed once."""
+"""Batches: without what cannot be loaded, without padding, preprocessed once, or of a few training images."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from mmsnnet.engine.randomness import seeded
 
 
 class Unreadable(NamedTuple):
@@ -99,3 +102,16 @@ def preprocessed_once(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         del preprocessor.forward
+
+
+def choose_images(dataset: Dataset, count: int, seed: int) -> list[int]:
+    """Indices of so many images of a data set, at most all of them."""
+    return random.Random(seed).sample(range(len(dataset)), min(count, len(dataset)))
+
+
+def training_batches(model: nn.Module, dataset: Dataset, indices: Sequence[int], seed: int) -> Iterator[dict]:
+    """Preprocessed batches of one training image each, augmented alike whichever rank loads them."""
+    for index in indices:
+        with seeded(seed, index):
+            batch = model.data_preprocessor(pseudo_collate([dataset[index]]), training=True)
+        yield batch

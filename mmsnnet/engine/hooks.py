@@ -1,6 +1,7 @@
 """The hook that trains a stitched model: least-squares start, then one route an iteration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -9,15 +10,17 @@ from mmengine.runner import Runner
 from mmsnnet.engine.checks import check_before_run, check_checkpoint
 from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
+from mmsnnet.engine.focus import Focus
 from mmsnnet.engine.least_squares_start import start_from_least_squares
 from mmsnnet.engine.memory_check import check_memory
 from mmsnnet.engine.randomness import seed_generators, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
-from mmsnnet.engine.samplers import build_sampler, draw_number, update_sampler, warn_of_one_group
+from mmsnnet.engine.samplers import FocusedSampler, draw_number, warn_of_one_group
 from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from mmsnnet.registry import HOOKS, register
 from mmsnnet.settings import check_word
-from mmsnnet.stitching import CostTable, UniformSampler
+from mmsnnet.stitching import CostTable
+from mmsnnet.stitching.selection import RouteSelection
 
 
 @register(HOOKS)
@@ -29,10 +32,13 @@ class StitchSamplingHook(Hook):
     the features it enters each layer explains. The cost of every route is measured on the model itself. Route id and
     GFLOPs of each iteration go to the log and the visualisation backends, as ``route`` and ``route_gflops``.
 
+    Routes of finished anchors (``exact`` of the backbone) have nothing to train and are never drawn.
+
     Random states are a function of seed, rank, iteration and sample: a resumed run equals one that never stopped.
 
     Args:
         sampler: of ``mmsnnet.ROUTE_SAMPLERS``; gets ``gflops``, ``seed``, and for ``records``, a file, what is in it.
+            One that learns begins anew when routes leave the focus.
         init_images: training images for the least-squares start, over all ranks; 0 leaves the layers random.
         input_shape: (height, width) at which costs are measured; by default that of the training images.
         seed: of the sampler and of the choice of images; by default the runner's.
@@ -40,12 +46,15 @@ class StitchSamplingHook(Hook):
         per_rank_routes: let each rank draw its own route; gradients are averaged over ranks as always.
         on_nonfinite_loss: ``'stop'`` before the weights are spoilt, or ``'skip'`` that optimizer step. Where a dynamic
             loss scale falls at such a step, some are skipped before training stops.
+        focus: the routes to train. None: all. A list of ids and names, or a word that ``select_routes`` takes: only
+            these. ``dict(routes=8, by='loss')``: few that are chosen, see ``FocusChoice``. The sampler draws among them
+            as if there were no others.
 
     Attributes:
         backbone, costs, sampler: known once training has started.
 
     Raises:
-        ValueError: an unknown word.
+        ValueError: an unknown word; an unknown key or value of ``focus``.
     """
 
     priority = 'NORMAL'
@@ -59,7 +68,9 @@ class StitchSamplingHook(Hook):
         draw_per: str = 'step',
         per_rank_routes: bool = False,
         on_nonfinite_loss: str = 'stop',
+        focus: Mapping[str, Any] | RouteSelection | None = None,
     ) -> None:
+        self.focus = Focus(focus)
         self.sampler_cfg = sampler or {'type': 'ResourceConstrainedSampler', 'step_gflops': 10}
         self.init_images = init_images
         self.input_shape = tuple(input_shape) if input_shape else None
@@ -69,9 +80,9 @@ class StitchSamplingHook(Hook):
         self.on_nonfinite_loss = check_word('on_nonfinite_loss', on_nonfinite_loss, ACTIONS)
         self.backbone: StitchedViT | None = None
         self.costs: CostTable | None = None
-        self.sampler: UniformSampler | None = None
+        self.sampler: FocusedSampler | None = None
         self._layers_are_solved = False
-        self._sampler_state: dict | None = None
+        self._resumed: dict = {}
         self._shared_seed = 0
         self._batches_per_draw = 1
         self._guard: FiniteLossGuard | None = None
@@ -83,39 +94,56 @@ class StitchSamplingHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
         self._layers_are_solved = check_checkpoint(runner, checkpoint)
+        backbone, names = find_backbone(runner.model), checkpoint.get('trained_routes')
+        backbone.trained_routes = None if names is None else frozenset(backbone.space.find(name).id for name in names)
         if runner._resume:
-            self._sampler_state = checkpoint.get('route_sampler')
+            self._resumed = {key: checkpoint.get(key) for key in ('focus', 'route_sampler')}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep what the sampler has learnt."""
-        if hasattr(self.sampler, 'state_dict'):
+        """Keep which routes are trained, and what focus and sampler have learnt."""
+        backbone = find_backbone(runner.model)
+        if backbone.trained_routes is not None:
+            checkpoint['trained_routes'] = [backbone.space[id_].name for id_ in sorted(backbone.trained_routes)]
+        if self.sampler:
+            checkpoint['focus'] = self.focus.state_dict(backbone)
             checkpoint['route_sampler'] = self.sampler.state_dict()
 
     def before_train(self, runner: Runner) -> None:
-        """Measure costs, build the sampler, check memory, and solve the stitching layers."""
+        """Measure costs, build the sampler, solve the stitching layers, choose routes, and check memory."""
         model = unwrapped_model(runner)
         input_shape = self.input_shape or find_input_shape(runner)
         self.backbone = find_backbone(model)
         self.costs = route_costs(model, input_shape)
         self._shared_seed = shared_seed(runner, self.seed)
         self._batches_per_draw = runner.optim_wrapper._accumulative_counts if self.draw_per == 'step' else 1
-        self.sampler = build_sampler(self.sampler_cfg, self.backbone.space, self.costs.gflops, self._shared_seed)
-        if self._sampler_state:
-            self.sampler.load_state_dict(self._sampler_state)
-        warn_of_one_group(self.sampler, self.sampler_cfg, self.costs.gflops, runner.logger)
-        check_memory(runner, input_shape)
-        self._guard = FiniteLossGuard(runner, self.on_nonfinite_loss)
+        state = self._resumed.get('focus')
+        self.focus.start(runner, self.costs.gflops, self._shared_seed, self._batches_per_draw, state)
+        self._start_sampler(self._resumed.get('route_sampler'))
         if self._layers_are_solved:
             runner.logger.info('stitching layers come from the checkpoint: no least-squares start')
         elif self.init_images:
             start_from_least_squares(runner, self.init_images, self._shared_seed)
+        if self.focus.choose(runner):
+            self._start_sampler()
+        warn_of_one_group(self.sampler, self.sampler_cfg, runner.logger)
+        check_memory(runner, input_shape, [self.backbone.space[id_] for id_ in self.focus.routes])
+        self._guard = FiniteLossGuard(runner, self.on_nonfinite_loss)
+
+    def _start_sampler(self, state: dict | None = None) -> None:
+        """Draw among the routes of the focus, which count as trained."""
+        self.backbone.trained_routes = self.focus.trained(self.backbone)
+        settings = (self.sampler_cfg, self.backbone.space, self.costs.gflops, self._shared_seed)
+        self.sampler = FocusedSampler(*settings, self.focus.routes)
+        self.sampler.load_state_dict(state or {})
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Make samples independent of where and when they are loaded."""
         seed_each_sample(runner, self._shared_seed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Draw and log the route of an iteration."""
+        """Draw and log the route of an iteration; choose some first where that is due."""
+        if self.focus.choose(runner):
+            self._start_sampler()
         # MMEngine saves no random states: drop path and dropout draw from those of an iteration.
         seed_generators(self._shared_seed, get_rank(), runner.iter)
         draw = draw_number(runner.iter, self._batches_per_draw, self.per_rank_routes)
@@ -130,8 +158,7 @@ class StitchSamplingHook(Hook):
         # Where gradients overflowed in half precision, the optimizer was not asked to step.
         if runner.optim_wrapper.should_update():
             self._guard.check()
-        if hasattr(self.sampler, 'update'):
-            update_sampler(self.sampler, self.backbone.route.id, outputs['loss'])
+        self.sampler.update(self.backbone.route.id, outputs['loss'])
 
     def after_train(self, runner: Runner) -> None:
         self._guard.remove()

@@ -1,7 +1,7 @@
 """Whether training fits into memory: predicted before it starts, and tried where memory can run out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from mmengine.config import Config
@@ -27,17 +27,19 @@ from mmsnnet.evaluation.profiling.training_memory import (
 )
 from mmsnnet.models import find_backbone
 from mmsnnet.models.blank_batch import blank_batch
+from mmsnnet.stitching import Route
 from mmsnnet.terminal import lowest_level
 
 
-def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
-    """Log what the most expensive route takes to train, and try it where memory can run out.
+def check_memory(runner: Runner, input_shape: tuple[int, int], routes: Iterable[Route]) -> None:
+    """Log what the most expensive of some routes takes to train, and try it where memory can run out.
 
     Memory then runs out before the first iteration, not at whichever iteration draws that route. On a CPU nothing is
     tried: a step takes long there, and memory has no fixed limit.
 
     Args:
         input_shape: (height, width) of the training images.
+        routes: those that train.
 
     Raises:
         UserError: out of memory.
@@ -47,7 +49,7 @@ def check_memory(runner: Runner, input_shape: tuple[int, int]) -> None:
         return
     backbone, setting = find_backbone(model), _setting(runner, input_shape)
     route = backbone.route
-    backbone.set_route(routes_by_memory(backbone)[-1])
+    backbone.set_route(routes_by_memory(backbone, routes)[-1])
     try:
         predicted = _attempt('cannot be predicted', runner, lambda: _predict(runner, model, setting))
         if _can_run_out(model):

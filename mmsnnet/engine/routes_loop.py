@@ -187,7 +187,9 @@ class RoutesLoop:
     def _report_route(self, route: Route, metrics: dict[str, float], by_class: dict[str, dict[str, float]]) -> None:
         """Keep the record of a route whose metrics are known now."""
         if is_main_process():
-            record = Record.of(route, self.costs[route.id], metrics, by_class, self.provenance)
+            ids = find_backbone(self.runner.model).trained_routes
+            trained = None if ids is None else route.id in ids
+            record = Record.of(route, self.costs[route.id], metrics, by_class, self.provenance, trained)
             self.records.append(record)
             self.progress.write(format_record(record))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from logging import Logger
 
 import torch
@@ -24,28 +25,64 @@ for _sampler in (UniformSampler, ResourceConstrainedSampler, CostIntervalSampler
     ROUTE_SAMPLERS.register_module(module=_sampler)
 
 
-def build_sampler(cfg: dict, space: StitchSpace, gflops: Sequence[float], seed: int) -> UniformSampler:
-    """A sampler of the routes of ``space``.
+class FocusedSampler:
+    """Draws among some routes with a sampler that knows them by their place in a list.
+
+    Every sampler then works as if there were no others.
 
     Args:
         cfg: of ``mmsnnet.ROUTE_SAMPLERS``. ``records`` may be a file of them.
-        gflops: cost of each route, by id.
+        space: of the routes.
+        gflops: cost of each route of the space, by id.
+        seed: of the draw.
+        ids: of the routes to draw.
 
     Raises:
         ValueError: records of another space.
         FileNotFoundError: no such file of records.
     """
-    settings = {'_scope_': 'mmsnnet', 'gflops': gflops, 'seed': seed, **cfg}
-    if isinstance(settings.get('records'), str):
-        settings['records'] = read_records(settings['records'])
-        for record in settings['records']:
-            route_of(space, record)
-    return ROUTE_SAMPLERS.build(settings)
+
+    def __init__(self, cfg: dict, space: StitchSpace, gflops: Sequence[float], seed: int, ids: Sequence[int]) -> None:
+        self.ids = list(ids)
+        self.gflops = [gflops[id_] for id_ in self.ids]
+        settings = {'_scope_': 'mmsnnet', 'gflops': self.gflops, 'seed': seed, **cfg}
+        if isinstance(settings.get('records'), str):
+            settings['records'] = read_records(settings['records'])
+        if settings.get('records'):
+            of_routes = {route_of(space, record).id: record for record in settings['records']}
+            places = {id_: place for place, id_ in enumerate(self.ids)}
+            settings['records'] = [
+                replace(record, id=places[id_]) for id_, record in of_routes.items() if id_ in places
+            ]
+        self.sampler: UniformSampler = ROUTE_SAMPLERS.build(settings)
+
+    def __call__(self, draw: int) -> int:
+        """Route id to train."""
+        return self.ids[self.sampler(draw)]
+
+    def update(self, route_id: int, loss: Tensor) -> None:
+        """Give a sampler that learns the losses of all ranks, in one order, so that the ranks' samplers stay alike."""
+        if not hasattr(self.sampler, 'update'):
+            return
+        own = torch.stack([loss.new_tensor(route_id, dtype=torch.float64), loss.double()])
+        for id_, value in (pair.tolist() for pair in all_gather(own)):
+            if math.isfinite(value):
+                self.sampler.update(self.ids.index(int(id_)), value)
+
+    def state_dict(self) -> dict:
+        """What the sampler has learnt; empty for one that learns nothing."""
+        return {'ids': self.ids, **self.sampler.state_dict()} if hasattr(self.sampler, 'state_dict') else {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from a ``state_dict``, unless it is of other routes."""
+        if state.get('ids') == self.ids:
+            self.sampler.load_state_dict({key: value for key, value in state.items() if key != 'ids'})
 
 
-def warn_of_one_group(sampler: UniformSampler, cfg: dict, gflops: Sequence[float], logger: Logger) -> None:
+def warn_of_one_group(sampler: FocusedSampler, cfg: dict, logger: Logger) -> None:
     """Warn where ``step_gflops`` is too large to part the routes."""
-    if len(getattr(sampler, 'groups', ())) == 1 and 'step_gflops' in cfg:
+    gflops = sampler.gflops
+    if len(getattr(sampler.sampler, 'groups', ())) == 1 < len(gflops) and 'step_gflops' in cfg:
         logger.warning(
             f'step_gflops={cfg["step_gflops"]} puts all {len(gflops)} routes, of {min(gflops):.4g} to '
             f'{max(gflops):.4g} GFLOPs, into one group: they are drawn uniformly; set sampler.step_gflops to a '
@@ -60,11 +97,3 @@ def draw_number(iteration: int, batches_per_draw: int, per_rank: bool) -> int:
         return draw
     rank, num_ranks = get_dist_info()
     return draw * num_ranks + rank
-
-
-def update_sampler(sampler: UniformSampler, route_id: int, loss: Tensor) -> None:
-    """Give a sampler that learns the losses of all ranks, in one order, so that the ranks' samplers stay alike."""
-    own = torch.stack([loss.new_tensor(route_id, dtype=torch.float64), loss.double()])
-    for id_, value in (pair.tolist() for pair in all_gather(own)):
-        if math.isfinite(value):
-            sampler.update(int(id_), value)

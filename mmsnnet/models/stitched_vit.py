@@ -60,6 +60,10 @@ class StitchedViT(PlainViTBackbone):
             of ``torch.compile``.
         init_cfg: MMEngine's, for the whole backbone.
 
+    Attributes:
+        trained_routes: ids of the routes that the last training has trained, and of finished anchors; None where this
+            is unknown. ``StitchSamplingHook`` sets it, also from a checkpoint.
+
     Raises:
         ValueError: fewer than two anchors; anchors that cannot be stitched; an index out of range.
         FileNotFoundError: a local weight file is missing.
@@ -94,6 +98,7 @@ class StitchedViT(PlainViTBackbone):
         self.lora_rank = lora_rank
         self._add_layers(all_layers(self.space, self.own_exits), self._make_layer)
         self._budgets: BudgetTable | None = None
+        self.trained_routes: frozenset[int] | None = None
         self.own_tunings = _check_own_tunings(self.space, own_tunings)
         self._plans = [self.plan_of(route) for route in self.space]
         self.set_route(len(self.anchors) - 1)
@@ -111,6 +116,11 @@ class StitchedViT(PlainViTBackbone):
     def plan(self) -> Plan:
         """Steps of the route that ``forward`` runs."""
         return self._plan
+
+    @property
+    def trainable_routes(self) -> list[Route]:
+        """Routes that have something to train: all but those of finished anchors."""
+        return [route for route in self.space if not self.exact or route.kind != 'anchor']
 
     def tuning_of(self, route: Route) -> str:
         if not self.exact or route.kind == 'anchor':

@@ -30,6 +30,8 @@ class Record:
         memory_mb: parameters and peak of the activations in MiB, None where not measured.
         classes: results by class, as ``{'IoU': {'sky': 91.2, ...}}``, where the evaluator has them.
         provenance: which model, data and versions the record comes from.
+        trained: whether the training that made the model trained this route; None where this is unknown. The front and
+            ``select`` go by numbers alone.
     """
 
     id: int
@@ -43,6 +45,7 @@ class Record:
     memory_mb: float | None = None
     classes: dict[str, dict[str, float]] | None = None
     provenance: dict | None = None
+    trained: bool | None = None
 
     @classmethod
     def of(
@@ -52,12 +55,14 @@ class Record:
         metrics: dict[str, float] | None = None,
         classes: dict[str, dict[str, float]] | None = None,
         provenance: dict | None = None,
+        trained: bool | None = None,
     ) -> 'Record':
         """A record of a route; or, by its name, of a model that is not stitched, such as an anchor trained alone."""
         identity = (0, route, 'anchor') if isinstance(route, str) else (route.id, route.name, route.kind)
         # Metrics come as NumPy scalars, which JSON does not know: single precision in the decimals it was rounded to.
         metrics = {name: float(str(value)) for name, value in (metrics or {}).items()}
-        return cls(*identity, cost.gflops, cost.params_m, metrics, classes=classes or None, provenance=provenance)
+        more = {'classes': classes or None, 'provenance': provenance, 'trained': trained}
+        return cls(*identity, cost.gflops, cost.params_m, metrics, **more)
 
 
 def main_metric(records: Sequence[Record]) -> str | None:

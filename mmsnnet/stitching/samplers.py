@@ -77,8 +77,9 @@ class CostIntervalSampler(UniformSampler):
         missing = [id_ for id_ in range(len(gflops)) if costs.get(id_) is None]
         if missing:
             raise UserError(
-                f'no {cost} of {len(missing)} of {len(gflops)} routes, the first has id {missing[0]}: the records '
-                'need one of every route, as tools/benchmark.py --routes all --latency writes them'
+                f'no {cost} of {len(missing)} of {len(gflops)} routes that train, the first is number {missing[0]} of '
+                'them, from 0: the records need one of every route, as tools/benchmark.py --routes all --latency '
+                'writes them'
             )
         self.groups = group_by_interval([costs[id_] for id_ in range(len(gflops))], num_intervals)
 
@@ -153,11 +154,17 @@ def group_by_cost(costs: Sequence[float], step: float) -> list[list[int]]:
     return groups
 
 
-def group_by_interval(costs: Sequence[float], num_intervals: int) -> list[list[int]]:
-    """Ids grouped by equal parts of the cost range, by rising cost. Empty parts are left out."""
-    low, high = min(costs), max(costs)
+def group_by_interval(
+    costs: Sequence[float], num_intervals: int, limits: tuple[float, float] | None = None
+) -> list[list[int]]:
+    """Ids grouped by equal parts of the cost range, by rising cost. Empty parts are left out.
+
+    Args:
+        limits: of the range, by default those of the costs. What is beyond them is in the first or last part.
+    """
+    low, high = limits or (min(costs), max(costs))
     groups: list[list[int]] = [[] for _ in range(num_intervals)]
     for id_, cost in enumerate(costs):
         part = int((cost - low) / (high - low) * num_intervals) if high > low else 0
-        groups[min(part, num_intervals - 1)].append(id_)
+        groups[min(max(part, 0), num_intervals - 1)].append(id_)
     return [group for group in groups if group]

@@ -2,13 +2,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
 
 from mmsnnet.engine import StitchSamplingHook, finite_loss, least_squares_start
@@ -222,13 +220,6 @@ def test_skips_a_step_whose_loss_is_not_finite(make_config, tmp_path, accumulate
     end = saved(tmp_path, 6)
     assert all(value.isfinite().all() for value in end.values())
     assert any(not torch.equal(value, end[key]) for key, value in saved(tmp_path, after).items())
-
-
-@pytest.fixture
-def amp_on_cpu(monkeypatch):
-    """Let MMEngine's wrapper for mixed precision run on a processor, with a true loss scale."""
-    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
-    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
 
 
 def with_amp(cfg, **settings):

@@ -62,7 +62,7 @@ def test_rehearsal_runs_the_most_expensive_route_and_leaves_no_trace(make_config
     # When training has started, its data loader is there.
     assert runner.train_dataloader
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    check_memory(runner, CROP)
+    check_memory(runner, CROP, backbone.space)
     # The prediction, and the rehearsal with the configured batch.
     assert run == [('l[0:4]', 2)] * 2
     assert backbone.route.name == 's[0:2]'

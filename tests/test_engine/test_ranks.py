@@ -37,6 +37,12 @@ CASES = {
         'custom_hooks.0.sampler': dict(type='SandwichSampler', _delete_=True),
         'optim_wrapper.accumulative_counts': 2,
     },
+    # Ranks look at unequal numbers of images, the second time while the losses of training are watched.
+    'focus_loss': {'custom_hooks.0.focus': dict(routes=1, images=3, anchors=False)},
+    'focus_halving': {
+        'custom_hooks.0.focus': dict(routes=1, by='halving', images=3, until=0.5, anchors=False),
+        'custom_hooks.0.sampler': dict(type='LossSampler', _delete_=True),
+    },
 }
 ONE_MORE = {'train_cfg.max_iters': 3}
 
@@ -98,14 +104,18 @@ def test_ranks_stay_alike_and_average_their_gradients(two_rank_config, tmp_path)
         assert is_alike is not name.startswith('own_routes')
         if name.endswith('_step'):
             assert all(len(set(rank['routes'])) == 1 for rank in ranks)
+        assert ranks[0]['trained_routes'] == ranks[1]['trained_routes']
+        assert len(ranks[0]['trained_routes']) == (1 if name.startswith('focus') else 4)
         assert_close_states(ranks[0]['end'], end_by_hand(cfg, ranks), ranks[0]['start'])
 
     # Threads of the process group, alive while the interpreter shuts down, have aborted ranks on a busy machine.
     for rank in range(2):
         assert 'gloo' not in (tmp_path / f'threads_of_rank{rank}').read_text()
 
-    alone = two_rank_config('alone', launcher='none')
-    solved = state_of(train(alone))
+    alone = train(two_rank_config('alone', launcher='none', **CASES['focus_loss']))
+    # One process chooses what two do.
+    assert find_backbone(alone.model).trained_routes == left_by_ranks(tmp_path / 'focus_loss')[0]['trained_routes']
+    solved = state_of(alone)
     for key, value in ranks[0]['end'].items():
         if key.endswith(('up.0.1.weight', 'up.0.2.weight', 'down.0.1.weight')):
             torch.testing.assert_close(value, solved[key], msg=key)

@@ -23,6 +23,12 @@ from mmsnnet.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 7
+# Six routes with a switch, of which three, two and one are left before iterations 2, 3 and 5.
+HALVING = {
+    'model.backbone.anchors.0.depth': 3,
+    'model.backbone.anchors.1.depth': 6,
+    'custom_hooks.0.focus': dict(routes=1, by='halving', images=3, until=0.6, anchors=False),
+}
 
 
 class Routes(Hook):
@@ -121,8 +127,23 @@ def with_noise(cfg):
         ({'train_dataloader.num_workers': 2, 'train_dataloader.sampler.type': 'DefaultSampler'}, 6),
         ({'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
         ({'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': 'batch'}, 4),
+        (HALVING, 2),
+        ({**HALVING, 'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 4),
+        ({**HALVING, 'optim_wrapper.accumulative_counts': 2}, 4),
+        ({**HALVING, 'custom_hooks.0.focus': dict(routes=3, by='loss', images=3)}, 3),
     ],
-    ids=['main process', 'after validation', 'workers', 'second pass', 'sampler that learns', 'accumulated'],
+    ids=[
+        'main process',
+        'after validation',
+        'workers',
+        'second pass',
+        'sampler that learns',
+        'accumulated',
+        'before a round of halving',
+        'between rounds, sampler that learns',
+        'halving, accumulated',
+        'focus by loss',
+    ],
 )
 def test_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path, changes, stop):
     whole, routes = train(random_model(make_config, work_dir=str(tmp_path / 'whole'), **changes))

@@ -131,8 +131,12 @@ def test_cost_intervals_are_drawn_uniformly_then_routes():
 @pytest.mark.parametrize(
     ('latencies', 'changes', 'message'),
     [
-        ([1, 2, None, 4, 5, None], {}, 'no latency_ms of 2 of 6 routes, the first has id 2: .*--latency'),
-        ([1, 2, 3, 4], {}, 'no latency_ms of 2 of 6 routes, the first has id 4'),
+        (
+            [1, 2, None, 4, 5, None],
+            {},
+            'no latency_ms of 2 of 6 routes that train, the first is number 2 .*--latency',
+        ),
+        ([1, 2, 3, 4], {}, 'no latency_ms of 2 of 6 routes that train, the first is number 4 of them'),
         ([1] * 6, {'num_intervals': 0}, 'num_intervals must be a whole number, 1 or more, got 0'),
         ([1] * 6, {'cost': 'dollars'}, "cost must be one of 'gflops', 'latency_ms', .*, got 'dollars'"),
     ],

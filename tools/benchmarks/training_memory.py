@@ -99,7 +99,7 @@ def measure(path: Path, data_root: str | None, batch_size: int | None, cheapest:
     setting = replace(setting, batch_size=batch_size or setting.batch_size)
     backbone, optimizer = find_backbone(model), configured_optimizer(model, cfg)
     batch = photographs(cfg, data_root, setting.batch_size) if data_root else None
-    rows, routes = [], routes_by_memory(backbone)
+    rows, routes = [], routes_by_memory(backbone, backbone.space)
     for route in routes[:1] if cheapest else (routes[0], routes[-1]):
         backbone.set_route(route)
         predicted = predict_training_memory(model, optimizer, setting)

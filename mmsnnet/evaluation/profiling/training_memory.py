@@ -146,7 +146,7 @@ def predict_extremes(model: nn.Module, optimizer: Optimizer, setting: TrainingSe
     if not any(isinstance(module, StitchedViT) for module in model.modules()):
         return {'whole model': predict_training_memory(model, optimizer, setting)}
     backbone = find_backbone(model)
-    routes, before, predicted = routes_by_memory(backbone), backbone.route, {}
+    routes, before, predicted = routes_by_memory(backbone, backbone.trainable_routes), backbone.route, {}
     for rank, route in (('cheapest', routes[0]), ('median', routes[len(routes) // 2]), ('most expensive', routes[-1])):
         backbone.set_route(route)
         predicted[f'{rank} {route.name}'] = predict_training_memory(model, optimizer, setting)
@@ -154,12 +154,10 @@ def predict_extremes(model: nn.Module, optimizer: Optimizer, setting: TrainingSe
     return predicted
 
 
-def routes_by_memory(backbone: StitchedViT) -> list[Route]:
-    """All routes by rising memory for the backward pass: each block keeps tokens of its anchor's width."""
+def routes_by_memory(backbone: StitchedViT, routes: Iterable[Route]) -> list[Route]:
+    """Some routes by rising memory for the backward pass: each block keeps tokens of its anchor's width."""
     widths = [anchor.embed_dim for anchor in backbone.anchors]
-    return sorted(
-        backbone.space, key=lambda route: sum(widths[span.anchor] * (span.stop - span.start) for span in route.spans)
-    )
+    return sorted(routes, key=lambda route: sum(widths[span.anchor] * (span.stop - span.start) for span in route.spans))
 
 
 def state_tensors(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS
+from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, opacity
 from mmsnnet.files import finite_or_none, write_file
 from mmsnnet.stitching import Record, front_records
 
@@ -28,6 +28,7 @@ def write_html(
     fronts = {cost: [record.id for record in front_records(records, metric, cost)] for cost in costs}
     page = _template().render(
         metric=metric,
+        num_untrained=sum(record.trained is False for record in records),
         records=finite_or_none([asdict(record) for record in records]),
         costs={cost: COST_LABELS[cost] for cost in costs},
         fronts=fronts,
@@ -95,7 +96,8 @@ def _trace(go: Any, name: str, group: Sequence[Record], metric: str, cost: str) 
     x, y = [getattr(record, cost) for record in group], [record.metrics.get(metric) for record in group]
     if name == 'front':
         return go.Scatter(x=x, y=y, name=name, mode='lines', line={'color': '#999999'}, hoverinfo='skip')
-    marker = {'color': KIND_COLOURS.get(name), 'size': 14 if name == 'anchor' else 8}
+    opacities = [opacity(record) for record in group]
+    marker = {'color': KIND_COLOURS.get(name), 'size': 14 if name == 'anchor' else 8, 'opacity': opacities}
     if name == ALONE:
         marker = {'color': '#F0E442', 'size': 18, 'symbol': 'star', 'line': {'color': 'black', 'width': 1}}
     return go.Scatter(
@@ -118,6 +120,7 @@ def _hover(record: Record, metric: str) -> str:
         if getattr(record, cost) is not None
     ]
     lines.append(f'{metric} {record.metrics.get(metric, float("nan")):.4g}')
+    lines += ['not trained'] if record.trained is False else []
     return '<br>'.join(lines)
 
 

@@ -15,6 +15,8 @@ COST_LABELS = {
     'params_m': 'parameters (M)',
     'memory_mb': 'memory (MiB)',
 }
+# Of points of routes that have not been trained.
+PALE = 0.25
 
 
 def plot_pareto(
@@ -25,6 +27,8 @@ def plot_pareto(
     cost: str = 'gflops',
 ) -> None:
     """Plot ``metric`` over a cost, the front as a line, kinds by colour, individually trained anchors as stars.
+
+    Routes that have not been trained are pale.
 
     Args:
         path: .png, .svg or another format of matplotlib's.
@@ -41,8 +45,13 @@ def plot_pareto(
         of_kind = [record for record in records if record.kind == kind]
         if of_kind:
             size = 90 if kind == 'anchor' else 22
-            label = f'{kind} ({len(of_kind)})'
-            axes.scatter(*_points(of_kind, metric, cost), s=size, color=colour, zorder=2, label=label)
+            style = {'c': [colour] * len(of_kind), 'alpha': [opacity(record) for record in of_kind]}
+            axes.scatter(*_points(of_kind, metric, cost), s=size, zorder=2, **style)
+            # Its point in the legend must not be pale.
+            axes.scatter([], [], s=size, color=colour, label=f'{kind} ({len(of_kind)})')
+    untrained = sum(record.trained is False for record in records)
+    if untrained:
+        axes.scatter([], [], s=22, color='#000000', alpha=PALE, label=f'pale: not trained ({untrained})')
     if trained_alone:
         style = {'marker': '*', 's': 220, 'color': '#F0E442', 'edgecolors': 'black'}
         axes.scatter(*_points(trained_alone, metric, cost), zorder=3, label='anchor trained alone', **style)
@@ -54,6 +63,11 @@ def plot_pareto(
     path = Path(path)
     write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))
     plt.close(figure)
+
+
+def opacity(record: Record) -> float:
+    """Of a record's point."""
+    return PALE if record.trained is False else 1.0
 
 
 def _points(records: Sequence[Record], metric: str, cost: str) -> tuple[list[float], list[float]]:

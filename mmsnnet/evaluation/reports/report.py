@@ -40,28 +40,30 @@ def write_full_report(
 
 
 def write_csv(records: Sequence[Record], path: str | os.PathLike) -> Path:
-    """Write one line a record: id, name, kind, costs, metrics."""
+    """Write one line a record: id, name, kind, costs, metrics, and ``trained`` where it is known of any."""
     costs = [cost for cost in COSTS if any(getattr(record, cost) is not None for record in records)]
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    trained = ['trained'] if any(record.trained is not None for record in records) else []
 
     def write(partial: Path) -> None:
         with partial.open('w', newline='') as file:
             writer = csv.writer(file)
-            writer.writerow(['id', 'name', 'kind', *costs, *metrics])
+            writer.writerow(['id', 'name', 'kind', *costs, *metrics, *trained])
             for record in records:
                 values = [getattr(record, cost) for cost in costs] + [record.metrics.get(name) for name in metrics]
-                writer.writerow([record.id, record.name, record.kind, *values])
+                writer.writerow([record.id, record.name, record.kind, *values, *(record.trained for _ in trained)])
 
     return write_file(Path(path), write)
 
 
 def format_record(record: Record) -> str:
-    """One line: id, name, kind, cost, metrics."""
+    """One line: id, name, kind, cost, metrics; whether it is a route that has not been trained."""
     latency = '' if record.latency_ms is None else f'{record.latency_ms:9.4g} ms  '
     metrics = '  '.join(f'{name} {value:.4g}' for name, value in record.metrics.items())
     return (
         f'route {record.id:3d}  {record.name:24s} {record.kind:6s} '
         f'{record.gflops:9.4g} GFLOPs  {record.params_m:8.4g} M params  {latency}{metrics}'
+        f'{"  (not trained)" if record.trained is False else ""}'
     ).rstrip()
 
 
