@@ -11,6 +11,7 @@ import torch
 
 from tools.benchmarks import (
     anchor_overhead,
+    exact_training,
     latency_estimate,
     one_pass,
     one_pass_windowed,
@@ -47,6 +48,7 @@ def run_toy(tmp_path, capsys) -> Callable[[ModuleType], dict]:
         (train_step, ['<= 1.05'] * 3),
         (one_pass, ['>= 2.3', None]),
         (one_pass_windowed, ['>= 2']),
+        (exact_training, [None] * 6),
         (windowed_attention, ['>= 1'] * 4 + [None] * 2),
     ],
     ids=lambda value: value.__name__.rpartition('.')[2] if isinstance(value, ModuleType) else None,

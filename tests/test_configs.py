@@ -14,14 +14,22 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
-from mmsnnet.models import find_backbone, model_cost, route_costs
+from mmsnnet.engine.exit_checks import check_exits
+from mmsnnet.models import PerExit, find_backbone, model_cost, route_costs
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
-SEGMENTORS = [path for path in CONFIGS if 'mask-rcnn' not in path.name]
+SEGMENTORS = [path for path in CONFIGS if not path.parent.name.startswith('coco') or 'stuff' in path.parent.name]
 DETECTORS = [path for path in CONFIGS if 'mask-rcnn' in path.name]
+STITCHED = [path for path in CONFIGS if path.name.startswith('stitched')]
+EXACT = [path for path in STITCHED if '-exact' in path.name]
 S_L = ROOT / 'configs/ade20k/stitched-deit3-s-l_setr-naive_8xb2-160k_ade20k-512x512.py'
+
+
+def of_anchors(head: torch.nn.Module) -> list[torch.nn.Module]:
+    """A head, or those of a ``PerExit``."""
+    return list(head.anchors) if isinstance(head, PerExit) else [head]
 
 
 def test_file_names_are_unique_as_mim_needs():
@@ -34,13 +42,16 @@ def test_config_builds_and_fits_its_data_set(path):
     cfg = Config.fromfile(path)
     with torch.device('meta'):
         model = build_model(cfg)
-    heads = [model.decode_head, *(getattr(model, 'auxiliary_head', None) or [])]
+    heads = [*of_anchors(model.decode_head), *(getattr(model, 'auxiliary_head', None) or [])]
     classes = cfg.train_dataloader.dataset.get('metainfo', {}).get('classes')
     classes = classes or DATASETS.get(f'mmseg.{cfg.train_dataloader.dataset.type}').METAINFO['classes']
-    for head in heads:
+    neck = getattr(model, 'neck', None)
+    for index, head in enumerate(heads):
         assert head.num_classes == len(classes)
-        assert head.in_channels == model.backbone.out_channels
-        assert head.in_index < len(model.backbone.out_indices)
+        if neck is None:
+            width = model.backbone.anchors[index].embed_dim if path in EXACT else model.backbone.out_channels
+            assert head.in_channels == width
+            assert head.in_index < len(model.backbone.out_indices)
     assert tuple(cfg.crop_size) == tuple(model.data_preprocessor.size)
     crops = [step.crop_size for step in cfg.train_pipeline if step.type == 'RandomCrop']
     assert all(tuple(crop) == tuple(cfg.crop_size) for crop in crops)
@@ -51,9 +62,12 @@ def test_detector_builds_and_fits_its_data_set(path):
     cfg = Config.fromfile(path)
     with torch.device('meta'):
         model = build_model(cfg)
-    heads = model.roi_head.bbox_head, model.roi_head.mask_head
-    assert [head.num_classes for head in heads] == [80, 80]
-    assert model.backbone.out_channels == cfg.model.neck.in_channels
+    for head in of_anchors(model.roi_head):
+        for part in (head.bbox_head, head.mask_head):
+            parts = part if isinstance(part, torch.nn.ModuleList) else [part]
+            assert {part.num_classes for part in parts} == {80}
+    if path not in EXACT:
+        assert model.backbone.out_channels == cfg.model.neck.in_channels
     assert model.backbone.out_indices == (model.backbone.anchors[-1].depth - 1,)
     # All images are padded to the size that costs are measured at and relative positions were made for.
     assert configured_input_shape(model, cfg) == (model.data_preprocessor.pad_size_divisor,) * 2
@@ -73,7 +87,7 @@ def test_coco_configs_train_as_vitdet(path):
         model = build_model(cfg)
     wrapper = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}  # AMP wants a GPU
     groups = {group['name']: group['lr_scale'] for group in build_optim_wrapper(model, wrapper).optimizer.param_groups}
-    for index, anchor in enumerate(model.backbone.anchors):
+    for index, anchor in enumerate(model.backbone.anchors if path not in EXACT else ()):
         rate = 0.8 if anchor.depth == 24 else 0.7
         assert groups[f'anchors.{index} layer 0'] == pytest.approx(rate ** (anchor.depth + 1))
         assert groups[f'anchors.{index} layer {anchor.depth}'] == pytest.approx(rate)
@@ -94,7 +108,7 @@ def _return_memory():
 
 
 def detection_costs(name: str) -> list[float]:
-    (path,) = [path for path in DETECTORS if path.name.startswith(name) and '100e' in path.name]
+    (path,) = [path for path in DETECTORS if path.name.startswith(f'{name}_mask-rcnn_') and '100e' in path.name]
     model = build_model(Config.fromfile(path))
     if name.startswith('anchor'):
         return [model_cost(model, (1024, 1024)).gflops]
@@ -114,7 +128,36 @@ def test_detectors_cost_what_was_published():
     assert [costs[0], costs[1]] == [min(costs), max(costs)] == pytest.approx([470, 1809], rel=0.01)
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if path.name.startswith('stitched')], ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', EXACT, ids=lambda path: path.stem)
+def test_exact_configs_start_from_what_their_anchors_leave(path):
+    cfg = Config.fromfile(path)
+    backbone = cfg.model.backbone
+    parts = [name for name in ('neck', 'decode_head', 'rpn_head', 'roi_head') if name in cfg.model]
+    for index, anchor in enumerate(backbone.anchors):
+        first = cfg.model[parts[0]].heads[index].init_cfg.checkpoint
+        alone = Config.fromfile(path.parent / f'{Path(first).parent.name}.py')
+        assert Path(first).name == f'iter_{alone.train_cfg.max_iters}.pth'
+        assert anchor.model == alone.model.backbone.anchor.model
+        assert anchor.get('windowed') == alone.model.backbone.anchor.get('windowed')
+        # A frozen backbone is still as timm has it.
+        if anchor.init_cfg.type == 'TimmPretrained':
+            assert alone.model.backbone.frozen
+        else:
+            assert anchor.init_cfg == dict(type='Pretrained', checkpoint=first, prefix='backbone.anchors.0.')
+        for name in parts:
+            head = dict(cfg.model[name].heads[index])
+            assert head.pop('init_cfg') == dict(type='Pretrained', checkpoint=first, prefix=f'{name}.')
+            assert head == alone.model[name]
+    assert cfg.train_dataloader.dataset == alone.train_dataloader.dataset
+
+
+@pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)
+def test_heads_serve_the_exits(path):
+    with torch.device('meta'):
+        check_exits(build_model(Config.fromfile(path)))
+
+
+@pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)
 def test_stitched_configs_train_and_evaluate_routes(path):
     cfg = Config.fromfile(path)
     assert [hook.type for hook in cfg.custom_hooks] == ['mmsnnet.StitchSamplingHook']

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from mmsnnet.engine.exit_checks import check_exits, listed
+from mmsnnet.engine.exit_checks import check_exits, check_finished, listed
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
@@ -68,8 +68,10 @@ def check_before_run(runner: Runner) -> None:
         ValueError: saying what to change.
     """
     check_parallel(runner)
-    find_backbone(runner.model)
+    backbone = find_backbone(runner.model)
     check_exits(unwrapped_model(runner))
+    if is_training(runner):
+        check_finished(backbone, has_checkpoint=bool(runner._load_from or runner._resume))
     check_heads(runner)
     check_strides(runner)
     check_annotations(runner)
@@ -114,7 +116,7 @@ def check_strides(runner: Runner) -> None:
     if not isinstance(neck, SimpleFPN):
         return
     patch = find_backbone(model).anchors[0].patch_size[0]
-    levels = [patch * 2**level // 4 for level in range(neck.num_outs)]
+    levels = [patch * 2 ** (neck.start_level + level) // 4 for level in range(neck.num_outs)]
     for name, module in model.named_modules():
         prior_strides = getattr(getattr(module, 'prior_generator', None), 'strides', [])
         strides = list(getattr(module, 'featmap_strides', None) or [stride[0] for stride in prior_strides])

@@ -30,6 +30,23 @@ def check_exits(model: nn.Module) -> None:
     _check_widths({name: per_exit[name] for name in readers}, backbone)
 
 
+def check_finished(backbone: StitchedViT, has_checkpoint: bool) -> None:
+    """Refuse to train beside anchors that nothing loads.
+
+    Args:
+        has_checkpoint: whether the whole model comes from a checkpoint.
+
+    Raises:
+        ValueError: naming the anchor.
+    """
+    for index, weights in enumerate(backbone.weight_sources):
+        if backbone.exact and not weights and not has_checkpoint:
+            raise UserError(
+                f'anchor {index} stays as it is (exact={backbone.exact!r}), but nothing loads its weights: give it '
+                "init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix='backbone.anchors.0.'), or set load_from"
+            )
+
+
 def listed(channels: int | Sequence[int]) -> Sequence[int]:
     """``in_channels`` of a head that reads one level or several."""
     return channels if isinstance(channels, list | tuple) else [channels]

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Grid, check_compatible, create_anchor
 from mmsnnet.models.exits import ExitMaps
-from mmsnnet.models.weights import init_anchor
+from mmsnnet.models.weights import PRETRAINED_ARGS, init_anchor
 from mmsnnet.settings import check_int, check_list, check_word
 from mmsnnet.stitching import Exit, Layer, Plan, Route, Run, StitchSpace, Switch, make_plan
 
@@ -87,6 +87,14 @@ class PlainViTBackbone(BaseModule):
     def tuning_of(self, route: Route) -> str:
         """The name of the tuning that a route runs on; without any, the anchors' own weights."""
         return ''
+
+    @property
+    def weight_sources(self) -> list[object]:
+        """For each anchor, what brings its weights: an ``init_cfg`` or an argument of timm's; None: it is random."""
+        return [
+            init_cfg or next((timm_args[key] for key in PRETRAINED_ARGS if timm_args.get(key)), None)
+            for init_cfg, timm_args in zip(self._init_cfgs, self.timm_args, strict=True)
+        ]
 
     def init_weights(self) -> None:
         """Load what the ``init_cfg`` of anchors and backbone name. timm's own initialisation is left as it is."""

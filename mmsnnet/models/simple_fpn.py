@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.registry import MODELS, register
+from mmsnnet.settings import check_int
 
 LN_EPS = 1e-6
 
@@ -28,11 +29,12 @@ class SimpleFPN(BaseModule):
     Args:
         in_channels: channels of the map, as a number or a list of one, as other necks take it.
         out_channels: channels of every level.
-        num_outs: levels that leave, finest first: 4 from the map, the rest subsampled.
+        num_outs: levels that leave, finest first: up to 4 from the map, the rest subsampled.
+        start_level: the finest level that leaves, 0 to 3: of stride 1/4, 1/2, 1 or 2 times the map's.
         init_cfg: MMEngine's.
 
     Raises:
-        ValueError: fewer than 4 levels, or more than one input map.
+        ValueError: fewer levels than there are from ``start_level`` on, or more than one input map.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SimpleFPN(BaseModule):
         in_channels: int | Sequence[int],
         out_channels: int = 256,
         num_outs: int = 5,
+        start_level: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -54,16 +57,20 @@ class SimpleFPN(BaseModule):
             nn.Identity(),
             nn.MaxPool2d(2),
         ]  # fmt: skip
-        if num_outs < len(scalings):
-            raise UserError(f'SimpleFPN makes {len(scalings)} levels or more, got num_outs={num_outs}')
+        start_level = check_int('start_level', start_level, 0, len(scalings) - 1)
+        if num_outs < len(scalings) - start_level:
+            raise UserError(f'SimpleFPN makes {len(scalings) - start_level} levels or more, got num_outs={num_outs}')
         self.num_outs = num_outs
-        self.scalings = nn.ModuleList(scalings)
+        self.start_level = start_level
+        self.scalings = nn.ModuleList(scalings[start_level:])
         self.convs = nn.ModuleList(
-            _convs(channels, out_channels) for channels in (width // 4, width // 2, width, width)
+            _convs(channels, out_channels) for channels in (width // 4, width // 2, width, width)[start_level:]
         )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """One map (B, C, h, w) -> ``num_outs`` maps (B, out_channels, 4h, 4w), (.., 2h, 2w), (.., h, w), ...
+
+        With a ``start_level``, without that many of the first.
 
         Raises:
             ValueError: more than one map.

@@ -9,11 +9,11 @@ from mmsnnet.models import SimpleFPN
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('num_outs', [4, 5, 6])
-def test_levels(num_outs):
-    neck = randomise(SimpleFPN(32, out_channels=8, num_outs=num_outs)).eval()
+@pytest.mark.parametrize(('num_outs', 'start_level'), [(4, 0), (5, 0), (6, 0), (3, 1), (4, 1), (1, 3)])
+def test_levels(num_outs, start_level):
+    neck = randomise(SimpleFPN(32, out_channels=8, num_outs=num_outs, start_level=start_level)).eval()
     levels = neck((torch.randn(2, 32, 8, 12),))
-    expected = [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3), (1, 2)][:num_outs]
+    expected = [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3), (1, 2)][start_level:][:num_outs]
     assert [tuple(level.shape) for level in levels] == [(2, 8, *size) for size in expected]
 
 

@@ -88,10 +88,15 @@ def make_batch(backbone: StitchedViT, args: Namespace) -> tuple[Tensor, Tensor]:
 
 
 def make_step(
-    model: Segmentor, images: Tensor, labels: Tensor, before: Callable[[], object] | None = None
+    model: Segmentor,
+    images: Tensor,
+    labels: Tensor,
+    before: Callable[[], object] | None = None,
+    lr: float = OPTIM_WRAPPER['optimizer']['lr'],
 ) -> Callable[[], tuple[Tensor]]:
     """A function that trains a model for one step and returns the loss."""
-    optim_wrapper = build_optim_wrapper(model, OPTIM_WRAPPER)
+    optimizer = {**OPTIM_WRAPPER['optimizer'], 'lr': lr}
+    optim_wrapper = build_optim_wrapper(model, {**OPTIM_WRAPPER, 'optimizer': optimizer})
 
     def step() -> tuple[Tensor]:
         if before is not None:
