@@ -1,5 +1,6 @@
 """Which routes a training trains: all, those that are listed, or few that are chosen by looking at them."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,8 +125,8 @@ def route_losses(runner: Runner, routes: Sequence[Route], num_images: int, seed:
     """The mean training loss of each route, by id, on a few training images. One that is not finite is infinite.
 
     Augmentations and what a loss draws at random are those of an image, alike for all routes. There is neither drop
-    path nor dropout, and batch norms use their running statistics. Ranks share the images; all get equal results,
-    whatever their number.
+    path nor dropout, and batch norms use their running statistics. Ranks share the images; all get equal results. These
+    do not depend on the number of ranks, unless a loss itself averages over ranks, as DINO's.
 
     Args:
         num_images: over all ranks; at most all of them.
@@ -134,20 +135,24 @@ def route_losses(runner: Runner, routes: Sequence[Route], num_images: int, seed:
     model, dataset = unwrapped_model(runner), runner.train_dataloader.dataset
     backbone, indices = find_backbone(model), choose_images(dataset, num_images, seed)
     rank, num_ranks = get_dist_info()
-    own = range(len(indices))[rank::num_ranks]
-    losses = torch.zeros(len(indices), len(routes), dtype=torch.float64)
-    batches = training_batches(model, dataset, [indices[row] for row in own], seed)
+    # Losses may wait for those of other ranks, so all ranks run equally often: some run an image that is not theirs.
+    own = range(rank, rank + math.ceil(len(indices) / num_ranks) * num_ranks, num_ranks)
+    own_indices = [indices[row % len(indices)] for row in own]
+    losses = torch.zeros(max(own.stop, len(indices)), len(routes), dtype=torch.float64)
     before = backbone.route
     with _without_chance(model, backbone), seeded(seed), SharedPrefixes(backbone, routes) as sharing:
-        for row, batch in zip(own, batches, strict=True):
+        for row, index, batch in zip(
+            own, own_indices, training_batches(model, dataset, own_indices, seed), strict=True
+        ):
             for route in sharing.visit():
-                seed_generators(seed, indices[row])
+                seed_generators(seed, index)
                 with runner.optim_wrapper.optim_context(model):
                     # Not the model's own attribute: FiniteLossGuard may watch over it, and it is for training steps.
                     loss, _ = type(model).parse_losses(model, model(**batch, mode='loss'))
                 losses[row, routes.index(route)] = loss.item()
     backbone.set_route(before)
     # Each number is of one rank, and zero on the others: their sum is exact.
+    losses = losses[: len(indices)].contiguous()
     all_reduce(losses)
     means = losses.mean(dim=0)
     means[~means.isfinite()] = torch.inf

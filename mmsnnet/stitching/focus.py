@@ -45,8 +45,8 @@ class FocusChoice:
         check_int('focus.routes', self.routes, 1)
         check_word('focus.by', self.by, WAYS)
         check_int('focus.images', self.images, 1)
-        if check_number('focus.until', self.until, above=0) > 1:
-            raise UserError(f'focus.until must be a share of training, above 0 and at most 1, got {self.until}')
+        if check_number('focus.until', self.until, above=0) >= 1:
+            raise UserError(f'focus.until must be a share of training, above 0 and below 1, got {self.until}')
         check_word('focus.anchors', self.anchors, (None, True, False))
 
     @classmethod
@@ -69,12 +69,21 @@ class FocusChoice:
             num_candidates: routes to choose from.
             num_iterations: of the whole training.
             multiple: iterations are multiples of it.
+
+        Raises:
+            ValueError: no iteration is left after the last round.
         """
         if self.by != 'halving':
             return [0]
         count = max(1, math.ceil(math.log2(num_candidates / self.routes)))
         last = self.until * num_iterations
-        return [math.ceil(last * turn / count / multiple) * multiple for turn in range(1, count + 1)]
+        rounds = [math.ceil(last * turn / count / multiple) * multiple for turn in range(1, count + 1)]
+        if rounds[-1] >= num_iterations:
+            raise UserError(
+                f'focus.until={self.until} leaves none of the {num_iterations} iterations after the last round: lower '
+                'it, or train longer'
+            )
+        return rounds
 
 
 def listed_routes(

@@ -92,6 +92,13 @@ def test_rounds_do_not_part_iterations_that_accumulate_gradients():
     assert FocusChoice(routes=1, by='halving', until=0.5).rounds(8, 20, multiple=4) == [4, 8, 12]
 
 
+def test_halving_must_leave_iterations_to_train_what_it_chose():
+    choice = FocusChoice(routes=1, by='halving', until=0.9)
+    assert choice.rounds(2, 20) == [18]
+    with pytest.raises(ValueError, match=r'focus\.until=0\.9 leaves none of the 9 iterations after the last round'):
+        choice.rounds(2, 9)
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
@@ -102,7 +109,7 @@ def test_rounds_do_not_part_iterations_that_accumulate_gradients():
         ({'routes': 2, 'image': 4}, "a key of focus must be one of 'routes', 'by', 'images', .*, got 'image'"),
         ({'routes': 2, 'images': 0}, 'focus.images must be a whole number, 1 or more, got 0'),
         ({'routes': 2, 'until': 0}, 'focus.until must be a number above 0, got 0'),
-        ({'routes': 2, 'until': 1.5}, 'focus.until must be a share of training, above 0 and at most 1, got 1.5'),
+        ({'routes': 2, 'until': 1}, 'focus.until must be a share of training, above 0 and below 1, got 1'),
         ({'routes': 2, 'anchors': 'both'}, "focus.anchors must be one of None, True, False, got 'both'"),
     ],
 )

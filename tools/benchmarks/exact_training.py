@@ -59,7 +59,7 @@ def memory_gib(exact: str | None) -> float:
     with torch.device('meta'):
         model = build_model(cfg)
     backbone = find_backbone(model)
-    backbone.set_route([route for route in routes_by_memory(backbone) if route.kind != 'anchor'][-1])
+    backbone.set_route(routes_by_memory(backbone, [route for route in backbone.space if route.kind != 'anchor'])[-1])
     setting = replace(configured_setting(model, cfg), device_type='cpu')
     return predict_training_memory(model, configured_optimizer(model, cfg), setting).total(distributed=False) / 2**30
 

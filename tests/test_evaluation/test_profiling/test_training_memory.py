@@ -112,7 +112,7 @@ def test_model_and_optimizer_stay_as_they_are(make_config):
 def test_routes_are_in_the_order_of_what_they_take(make_config):
     model, optimizer = build(make_config(), 'meta', SGD)
     backbone, taken = find_backbone(model), []
-    for route in routes_by_memory(backbone):
+    for route in routes_by_memory(backbone, backbone.space):
         backbone.set_route(route)
         taken.append(predict_training_memory(model, optimizer, TrainingSetting(CROP, 8)).activations)
     assert taken == sorted(taken)
