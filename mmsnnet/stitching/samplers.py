@@ -1,6 +1,6 @@
 """Which route to train at an iteration. A draw is a pure function of seed and iteration, and for
 samplers that use losses, of the losses reported to them. So every rank draws the same route, and a resumed run draws as
-if it had never stopped."""
+if it had never stopped. Ids are places among the routes that train, by rising id: where all train, they are the ids."""
 
 from collections.abc import Sequence
 from random import Random

@@ -11,7 +11,8 @@ import pytest
 
 from mmsnnet.evaluation import format_record, format_table, write_full_report
 from mmsnnet.evaluation.reports.html_report import write_html
-from mmsnnet.stitching import Record, StitchSpace, read_records
+from mmsnnet.evaluation.reports.plots import PALE
+from mmsnnet.stitching import BudgetTable, Record, StitchSpace, front_records, read_records, select
 
 SPACE = StitchSpace((3, 6))
 ODD_CLASS = 'a <b>bold</b> class'
@@ -80,6 +81,42 @@ def test_a_line_shows_the_latency_if_measured():
     assert ' ms' not in format_record(replace(record, latency_ms=None))
 
 
+def mark_untrained(records: list[Record]) -> list[Record]:
+    """Routes 1 and 4 have been trained: the one that is on the front, and one that is not."""
+    return [replace(record, trained=record.id in (1, 4)) for record in records]
+
+
+def test_routes_that_have_not_been_trained_are_marked(tmp_path):
+    records = mark_untrained(make_records())
+    assert format_record(records[0]) == f'{format_record(make_records()[0])}  (not trained)'
+    assert format_record(records[1]) == format_record(make_records()[1])
+    assert format_table(records, 'mIoU').count('(not trained)') == 6
+    write_full_report(records, tmp_path)
+    assert read_records(tmp_path / 'stitches.json') == records
+    with (tmp_path / 'stitches.csv').open() as file:
+        assert [row['trained'] for row in csv.DictReader(file)] == [str(record.trained) for record in records]
+    assert f'opacity: {PALE}' in (tmp_path / 'pareto.svg').read_text()
+    page = (tmp_path / 'report.html').read_text()
+    assert '6 routes that have not been trained' in page
+    assert page.count('\\u003cbr\\u003enot trained') == 6
+
+
+def test_nothing_is_marked_where_all_were_trained_or_nothing_is_known(tmp_path):
+    for trained in (None, True):
+        records = [replace(record, trained=trained) for record in make_records()]
+        assert 'trained' not in format_table(records, 'mIoU')
+        write_full_report(records, tmp_path)
+        assert f'opacity: {PALE}' not in (tmp_path / 'pareto.svg').read_text()
+        assert 'have not been trained' not in (tmp_path / 'report.html').read_text()
+
+
+def test_the_front_and_what_is_picked_go_by_numbers_alone():
+    records = mark_untrained(make_records())
+    assert select(records, gflops=10.5) == records[0]
+    assert BudgetTable(records).best(gflops=10.5) == records[0]
+    assert [record.id for record in front_records(records, 'mIoU')] == [0, 1]
+
+
 def test_page_needs_nothing_from_elsewhere(tmp_path):
     write_html(make_records(), 'mIoU', tmp_path / 'report.html')
     page = (tmp_path / 'report.html').read_text()
@@ -110,16 +147,20 @@ def browser() -> Iterator:
 @pytest.fixture(params=[(1280, 900), (400, 800)], ids=['wide', 'narrow'])
 def page(request, browser, tmp_path):
     """The report in a window of a size, with what a user does to it."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     write_html(make_records(), 'mIoU', tmp_path / 'report.html', ALONE)
     width, height = request.param
     metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
     browser.get((tmp_path / 'report.html').as_uri())
-    # Its script fills the page once the plot is drawn, which takes a busy machine a while.
-    WebDriverWait(browser, 60).until(lambda browser: text(browser, '#front-size'))
+    wait_until_filled(browser)
     return browser
+
+
+def wait_until_filled(browser) -> None:
+    """The page's script fills it once the plot is drawn, which takes a busy machine a while."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda browser: text(browser, '#front-size'))
 
 
 def text(page, selector: str) -> str:
@@ -153,6 +194,17 @@ def test_page_shows_the_front_and_how_many_are_dominated(page):
     header, *front = rows(page, 'front')
     assert header == ['route', 'id', 'kind', 'GFLOPs', 'latency (ms)', 'parameters (M)', 'aAcc', 'mIoU']
     assert front[0] == ['s[0:3]', '0', 'anchor', '10', '20', '5', '80', '30']
+
+
+def test_page_marks_routes_that_have_not_been_trained(page, tmp_path):
+    write_html(mark_untrained(make_records()), 'mIoU', tmp_path / 'marked.html')
+    page.get((tmp_path / 'marked.html').as_uri())
+    wait_until_filled(page)
+    assert [row[0] for row in rows(page, 'front')[1:]] == ['s[0:3] (not trained)', 'l[0:6]']
+    options = page.find_elements('css selector', '#route option')
+    assert sum('not trained' in option.text for option in options) == 6
+    opacities = "return document.getElementById('pareto').data.slice(1).flatMap(trace => trace.marker.opacity)"
+    assert sorted(page.execute_script(opacities)) == [PALE] * 6 + [1.0] * 2
 
 
 def test_x_axis_and_front_switch_to_latency(page):
