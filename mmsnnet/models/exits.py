@@ -163,6 +163,9 @@ def _split_pretrained(head: dict) -> tuple[dict, dict]:
 
 def _check_alike(heads: Sequence[nn.Module]) -> None:
     for name in _COMMON_ATTRIBUTES:
+        # A neck's channels are for the head of its exit alone.
+        if name == 'out_channels' and not hasattr(heads[0], 'num_classes'):
+            continue
         values = [getattr(head, name, None) for head in heads]
         if any(value != values[0] for value in values):
             raise UserError(f'heads of a PerExit must have one {name}, got {values}: they serve one model')
