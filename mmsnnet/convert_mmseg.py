@@ -30,8 +30,8 @@ _NAMES = {
 }
 
 
-class ConvertedViT(NamedTuple):
-    """A backbone of MMSegmentation as an anchor: settings of ``AnchorViT``, and the anchor's weights."""
+class LoneAnchor(NamedTuple):
+    """A finished backbone as an anchor: settings of ``AnchorViT``, and the anchor's weights."""
 
     anchor: dict
     out_indices: tuple[int, ...]
@@ -44,7 +44,7 @@ def is_mmseg_vit(backbone: nn.Module) -> bool:
     return _class_name(backbone) in _ARGUMENTS and type(backbone).__module__.startswith('mmseg.')
 
 
-def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> ConvertedViT:
+def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> LoneAnchor:
     """A ``VisionTransformer``, ``BEiT`` or ``MAE`` of MMSegmentation, built from ``cfg`` -> an anchor.
 
     Raises:
@@ -77,7 +77,7 @@ def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> ConvertedViT:
         weights['patch_embed.proj.bias'] = torch.zeros(options['embed_dims'])
     for index in range(depth):
         _complete_attention(weights, f'blocks.{index}.attn.')
-    return ConvertedViT(arguments, out_indices, final_norm, weights)
+    return LoneAnchor(arguments, out_indices, final_norm, weights)
 
 
 def _vit_arguments(options: Options) -> dict:
