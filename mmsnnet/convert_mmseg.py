@@ -16,7 +16,7 @@ from mmsnnet.errors import UserError
 
 Options = Mapping[str, Any]
 
-# Old name to new, applied in this order. A layer's second norm, and the norm after all layers, are called ln, too.
+# Old name to new, applied in this order. At the top, ln1 is the norm after all layers.
 _NAMES = {
     r'^patch_embed\.projection\.': 'patch_embed.proj.',
     r'^ln1\.': 'norm.',
@@ -35,8 +35,8 @@ class LoneAnchor(NamedTuple):
 
     anchor: dict
     out_indices: tuple[int, ...]
-    final_norm: bool
     state_dict: dict[str, Tensor]
+    final_norm: bool = False
 
 
 def is_mmseg_vit(backbone: nn.Module) -> bool:
@@ -56,7 +56,7 @@ def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> LoneAnchor:
     out_indices = tuple(index for index in range(depth) if index in backbone.out_indices)
     _check_common(options, out_indices)
     # Where the last layer's output does not leave, nothing sees the norm after it.
-    final_norm = options['final_norm'] and out_indices == (depth - 1,)
+    norm_last_block = options['final_norm'] and out_indices[-1] == depth - 1
     arguments = {
         'img_size': _pair(options['img_size']),
         'patch_size': options['patch_size'],
@@ -67,9 +67,10 @@ def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> LoneAnchor:
         'drop_path_rate': options['drop_path_rate'],
         # Norms of MMSegmentation are PyTorch's.
         'norm_eps': options['norm_cfg'].get('eps', 1e-5),
+        'norm_last_block': norm_last_block,
         **_ARGUMENTS[_class_name(backbone)](options),
     }
-    weights = _rename(backbone.state_dict(), final_norm)
+    weights = _rename(backbone.state_dict(), f'blocks.{depth - 1}.final_norm.' if norm_last_block else '')
     if 'pos_embed' in weights and not arguments.get('class_token', True):
         del weights['cls_token']
         weights['pos_embed'] = weights['pos_embed'][:, 1:]
@@ -77,7 +78,7 @@ def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> LoneAnchor:
         weights['patch_embed.proj.bias'] = torch.zeros(options['embed_dims'])
     for index in range(depth):
         _complete_attention(weights, f'blocks.{index}.attn.')
-    return LoneAnchor(arguments, out_indices, final_norm, weights)
+    return LoneAnchor(arguments, out_indices, weights)
 
 
 def _vit_arguments(options: Options) -> dict:
@@ -126,13 +127,6 @@ def _check_common(options: Options, out_indices: Sequence[int]) -> None:
     _refuse('act_cfg', dict(options['act_cfg']) != {'type': 'GELU'}, options)
     _refuse('patch_norm', options['patch_norm'], options)
     _refuse('out_indices', not out_indices, options)
-    ends = out_indices[-1:] == (options['num_layers'] - 1,)
-    _refuse(
-        'final_norm',
-        options['final_norm'] and ends and len(out_indices) > 1,
-        options,
-        f'with out_indices={options["out_indices"]}, of which it norms the last alone',
-    )
 
 
 def _refuse(name: str, is_unlike: bool, options: Options, when: str = '') -> None:
@@ -143,13 +137,19 @@ def _refuse(name: str, is_unlike: bool, options: Options, when: str = '') -> Non
         )
 
 
-def _rename(state_dict: Mapping[str, Tensor], final_norm: bool) -> dict[str, Tensor]:
-    """Weights in timm's names, without tables that timm computes."""
+def _rename(state_dict: Mapping[str, Tensor], final_norm: str) -> dict[str, Tensor]:
+    """Weights in timm's names, without tables that timm computes.
+
+    Args:
+        final_norm: prefix of the norm that follows all layers; if empty, it is left out.
+    """
     weights = {}
     for name, value in state_dict.items():
         for old, new in _NAMES.items():
             name = re.sub(old, new, name)
-        if not name.endswith('.relative_position_index') and (final_norm or not name.startswith('norm.')):
+        if name.startswith('norm.'):
+            name = name.replace('norm.', final_norm) if final_norm else ''
+        if name and not name.endswith('.relative_position_index'):
             weights[name] = value.detach().clone()
     return weights
 

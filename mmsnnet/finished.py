@@ -144,7 +144,7 @@ def _anchor_of(backbone: nn.Module, cfg: Mapping, config: str) -> LoneAnchor:
     if isinstance(backbone, AnchorViT):
         (anchor,) = backbone.anchors
         arguments = without_pretrained(backbone.timm_args[0])
-        return LoneAnchor(arguments, backbone.out_indices, backbone.final_norm, anchor.state_dict())
+        return LoneAnchor(arguments, backbone.out_indices, anchor.state_dict(), backbone.final_norm)
     try:
         return convert_mmseg_backbone(backbone, cfg)
     except UserError as error:

@@ -227,7 +227,8 @@ class WindowedAnchor(Anchor):
         grid = (patches.shape[2], patches.shape[3])
         tokens = self.patch_embed.norm(patches.permute(0, 2, 3, 1))
         if self.pos_embed is not None:
-            tokens = tokens + resample_abs_pos_embed_nhwc(self.pos_embed, list(grid), antialias=False)
+            resized = resample_abs_pos_embed_nhwc(self.pos_embed, list(grid), self.resize_mode, antialias=False)
+            tokens = tokens + resized
         return self.norm_pre(self.pos_drop(tokens)), grid
 
     def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -289,6 +290,7 @@ def create_anchor(
     final_norm: bool = False,
     norm_eps: float | None = None,
     resize_mode: str = 'bicubic',
+    norm_last_block: bool = False,
     **timm_kwargs,
 ) -> Anchor:
     """An anchor from ``timm.create_model``'s arguments.
@@ -300,6 +302,8 @@ def create_anchor(
         final_norm: of ``Anchor``.
         norm_eps: epsilon of all layer norms; default: the model's.
         resize_mode: how position embeddings are resized, ``'bicubic'`` or ``'bilinear'``.
+        norm_last_block: let the norm that follows the blocks be part of the last one. Unlike ``final_norm``, it leaves
+            levels after other blocks as they are (MMSegmentation's ViTs).
         **timm_kwargs: other arguments of ``timm.create_model``.
 
     Raises:
@@ -312,7 +316,11 @@ def create_anchor(
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
         raise UserError(_explain(model, timm_kwargs, error)) from error
-    anchor = wrap_vit(vit if windowed is None else _windowed(vit, windowed), with_cp, final_norm)
+    vit = vit if windowed is None else _windowed(vit, windowed)
+    if norm_last_block:
+        vit.blocks[-1].final_norm = _final_norm(vit)
+        vit.blocks[-1].register_forward_hook(_apply_final_norm)
+    anchor = wrap_vit(vit, with_cp, final_norm)
     anchor.resize_mode = check_word('resize_mode', resize_mode, ('bicubic', 'bilinear'))
     for norm in anchor.modules() if norm_eps is not None else ():
         if isinstance(norm, nn.LayerNorm):
@@ -364,6 +372,10 @@ def _check_is_plain(vit: nn.Module) -> None:
         raise UserError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
     if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
         raise UserError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+
+
+def _apply_final_norm(block: nn.Module, args: tuple, tokens: Tensor) -> Tensor:
+    return block.final_norm(tokens)
 
 
 def _final_norm(vit: nn.Module) -> nn.Module:

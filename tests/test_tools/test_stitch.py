@@ -14,7 +14,8 @@ from toys import randomise
 
 from mmsnnet.building import build_model, load_weights
 from mmsnnet.engine.exit_checks import check_exits
-from mmsnnet.models import find_backbone
+from mmsnnet.export import slim_config, slim_state_dict
+from mmsnnet.models import find_backbone, model_cost, route_costs
 from mmsnnet.models.blank_batch import blank_batch
 from mmsnnet.models.head_outputs import head_outputs
 
@@ -91,7 +92,7 @@ def segmenters(make_config, make_detection_config, index):
 def upernets(make_config, make_detection_config, index):
     width = WIDTHS[index]
     neck = dict(type='MultiLevelNeck', in_channels=[width] * 2, out_channels=width, scales=[2, 1])
-    return uper_config(make_config(), index, 'VisionTransformer', neck, 2, interpolate_mode='bilinear')
+    return uper_config(make_config(), index, 'VisionTransformer', neck, 2, interpolate_mode='bilinear', final_norm=True)
 
 
 def pyramid(index: int) -> dict:
@@ -221,6 +222,22 @@ def test_routes_with_a_switch_train(kind, exact, make_pair, stitch):
     assert {name.split('.')[0] for name in changed} == {'backbone', *parts}
 
 
+@pytest.mark.parametrize('kind', [upernets, beits])
+def test_converted_models_cost_and_export_like_any(kind, make_pair, stitch):
+    """Laws 4 and 8, with a norm in the last block, relative positions and a neck."""
+    cfg = stitch(make_pair(kind))
+    cfg.model.backbone.lora_rank = 0
+    model = randomise(build_model(copy.deepcopy(cfg))).eval()
+    costs, images = route_costs(model, CROP), images_of(cfg)
+    for route in find_backbone(model).space:
+        find_backbone(model).set_route(route)
+        slim = build_model(slim_config(cfg, route)).eval()
+        slim.load_state_dict(slim_state_dict(model, route))
+        assert costs[route.id] == model_cost(slim, CROP), route
+        with torch.no_grad():
+            torch.testing.assert_close(head_outputs(slim, images), head_outputs(model, images), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('kind', [anchors, detectors, segmenters, beits])
 def test_training_starts_from_the_weights_in_the_checkpoint(kind, make_pair, stitch):
     """By ``init_cfg``, which heads whose ``init_weights`` ignore it get, too."""
@@ -282,6 +299,12 @@ def test_result_evaluates_and_trains(make_pair, stitch, run_tool, tmp_path):
         (mine,) = (record for record in records if record['id'] == index)
         assert mine['metrics'] == pytest.approx(alone['metrics'])
         assert mine['gflops'] == pytest.approx(alone['gflops'])
+    before = torch.load(checkpoint)['state_dict']
+    run_tool('train', config, '--work-dir', tmp_path / 'train')
+    after = torch.load(tmp_path / 'train' / 'iter_4.pth')['state_dict']
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {'backbone', 'decode_head'} <= {name.split('.')[0] for name in changed}
+    assert not {name for name in changed if '.anchors.' in name}
 
 
 # Settings
@@ -431,7 +454,8 @@ def test_refuses_files_that_do_not_serve(make_pair, run_tool, tmp_path, capsys):
 )
 def test_refuses_models_it_does_not_know(changes, message, make_pair, run_tool, tmp_path):
     pair = make_pair(anchors)
-    pair.configs[0].model.update(ConfigDict(changes))
+    for key, value in changes.items():
+        pair.configs[0].model[key] = ConfigDict(value)
     pair.configs[0].dump(pair.folder / '0.py')
     refused(pair, run_tool, tmp_path, message)
 
