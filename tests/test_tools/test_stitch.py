@@ -267,7 +267,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
     hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=8))
     assert cfg.custom_hooks == [hook]
     assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='anchors')
-    assert cfg.test_cfg == dict(type='mmsnnet.StitchTestLoop', routes='all')
+    assert cfg.test_cfg == dict(type='mmsnnet.StitchTestLoop', routes='trained')
     assert cfg.find_unused_parameters is True
     assert cfg.load_from is None
     assert 'work_dir' not in cfg
