@@ -86,7 +86,9 @@ def check_routes(stitched: nn.Module, models: list[FinishedModel]) -> None:
 def write_checkpoint(stitched: nn.Module, models: list[FinishedModel], path: Path) -> None:
     """Write the weights of all models. Routes with a switch have not trained yet."""
     meta = {'versions': versions(), 'dataset_meta': models[-1].meta.get('dataset_meta')}
-    content = {'state_dict': stitched.state_dict(), 'meta': meta, 'trained_routes': []}
+    space = find_backbone(stitched).space
+    finished = [space[index].name for index, _ in enumerate(models)]
+    content = {'state_dict': stitched.state_dict(), 'meta': meta, 'trained_routes': finished}
     write_file(path, lambda partial: torch.save(content, partial))
 
 

@@ -96,7 +96,11 @@ class StitchSamplingHook(Hook):
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
         self._layers_are_solved = check_checkpoint(runner, checkpoint)
         backbone, names = find_backbone(runner.model), checkpoint.get('trained_routes')
-        backbone.trained_routes = None if names is None else frozenset(backbone.space.find(name).id for name in names)
+        routes = [backbone.space.find(name) for name in names or ()]
+        backbone.trained_routes = None if names is None else frozenset(route.id for route in routes)
+        if routes and all(route.kind == 'anchor' for route in routes) and not runner._resume:
+            # A checkpoint of tools/stitch.py: no route has used its stitching layers.
+            self._layers_are_solved = False
         if runner._resume:
             self._resumed = {key: checkpoint.get(key) for key in ('focus', 'route_sampler')}
 

@@ -286,7 +286,7 @@ def test_options(make_pair, stitch):
     assert 'focus' not in stitch(pair, '--routes', '0').custom_hooks[-1]
 
 
-def test_result_evaluates_and_trains(make_pair, stitch, run_tool, tmp_path):
+def test_result_evaluates(make_pair, stitch, run_tool, tmp_path):
     pair = make_pair(upernets, lambda cfg, index: cfg.merge_from_dict({'model.auxiliary_head': None}))
     stitch(pair, '--routes', '0')
     config, checkpoint = (tmp_path / 'out' / f'stitched.{end}' for end in ('py', 'pth'))
@@ -299,11 +299,23 @@ def test_result_evaluates_and_trains(make_pair, stitch, run_tool, tmp_path):
         (mine,) = (record for record in records if record['id'] == index)
         assert mine['metrics'] == pytest.approx(alone['metrics'])
         assert mine['gflops'] == pytest.approx(alone['gflops'])
-    before = torch.load(checkpoint)['state_dict']
-    run_tool('train', config, '--work-dir', tmp_path / 'train')
-    after = torch.load(tmp_path / 'train' / 'iter_4.pth')['state_dict']
+        assert mine['trained'] is True
+    assert {record['trained'] for record in records if record['id'] > 1} == {False}
+
+
+@pytest.mark.parametrize('options', [(), ('--cfg-options', 'load_from={checkpoint}')])
+def test_result_trains(options, make_pair, stitch, run_tool, tmp_path):
+    """From the written config as it is, or from the whole checkpoint; either way with solved stitching layers."""
+    cfg = stitch(make_pair(upernets), '--routes', '2')
+    checkpoint = Path(cfg.filename).with_suffix('.pth')
+    options = [word.format(checkpoint=checkpoint) for word in options]
+    run_tool('train', cfg.filename, '--work-dir', tmp_path / 'train', *options)
+    assert len(list((tmp_path / 'train').glob('*/stitching_layers.json'))) == 1
+    before, trained = (torch.load(path) for path in (checkpoint, tmp_path / 'train' / 'iter_4.pth'))
+    assert len(trained['trained_routes']) == 4
+    after, before = trained['state_dict'], before['state_dict']
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert {'backbone', 'decode_head'} <= {name.split('.')[0] for name in changed}
+    assert {name.split('.')[0] for name in changed} == {'backbone', 'neck', 'decode_head', 'auxiliary_head'}
     assert not {name for name in changed if '.anchors.' in name}
 
 
