@@ -12,8 +12,8 @@ RouteSelection = str | int | Sequence[int | str]
 
 SELECTIONS = (
     "'all'; 'anchors'; 'trained', those that training has trained, and finished anchors; a number of routes, spread "
-    "evenly over the cost range; 'budget:LO-HI', those that cost LO to HI GFLOPs; 'front:FILE', the Pareto front of the "
-    'records in a file; or ids and names'
+    "evenly over the cost range; 'budget:LO-HI', those that cost LO to HI GFLOPs; 'front:FILE', the Pareto front of "
+    'the records in a file; or ids and names'
 )
 
 

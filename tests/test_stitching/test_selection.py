@@ -1,6 +1,8 @@
 import pytest
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import Record, StitchSpace, select_routes, write_records
+from mmsnnet.stitching.selection import parse_selection
 
 SPACE = StitchSpace((3, 6))
 # Not in order of id: the cheapest is 3, the most_expensive 5.
