@@ -290,7 +290,7 @@ def test_result_evaluates(make_pair, stitch, run_tool, tmp_path):
     pair = make_pair(upernets, lambda cfg, index: cfg.merge_from_dict({'model.auxiliary_head': None}))
     stitch(pair, '--routes', '0')
     config, checkpoint = (tmp_path / 'out' / f'stitched.{end}' for end in ('py', 'pth'))
-    run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'test')
+    run_tool('test', config, checkpoint, '--routes', 'all', '--work-dir', tmp_path / 'test')
     run_tool('plot', tmp_path / 'test' / 'stitches.json', '--out', tmp_path / 'pareto.png')
     records = json.loads((tmp_path / 'test' / 'stitches.json').read_text())
     for index in range(2):
