@@ -2,11 +2,15 @@
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
+from toys import randomise
 
 from mmsnnet.building import build_model
+from mmsnnet.models import AnchorViT
 
 PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head')
 
@@ -26,6 +30,15 @@ def make_exact(cfg: Config, way: str | None = 'adapters', own_tunings: Sequence[
             cfg.model[name] = ConfigDict(
                 type='mmsnnet.PerExit', heads=heads, exact=way is not None, own_tunings=list(own_tunings)
             )
+    return cfg
+
+
+def with_weights(cfg: Config, folder: Path) -> Config:
+    """The job with anchors that start from weights of their own, as finished ones do."""
+    for index, anchor in enumerate(cfg.model.backbone.anchors):
+        path = folder / f'anchor{index}.pth'
+        torch.save(randomise(AnchorViT(dict(anchor)), seed=index).state_dict(), path)
+        anchor.init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='anchors.0.')
     return cfg
 
 

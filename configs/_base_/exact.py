@@ -3,3 +3,4 @@ _base_ = './stitching.py'
 custom_hooks = [
     dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=8), init_images=50)
 ]
+test_cfg = dict(routes='trained')

@@ -1,5 +1,6 @@
 """Checks that a model's heads serve the exits of its backbone."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -54,8 +55,9 @@ def listed(channels: int | Sequence[int]) -> Sequence[int]:
 
 def _readers(model: nn.Module) -> list[str]:
     """The parts of a model that read the backbone's maps: its neck, or else its heads."""
-    names = [name for name, _ in model.named_children()]
-    return ['neck'] if 'neck' in names else [name for name in names if name.endswith('_head')]
+    names = [name for name, _ in model.named_modules() if re.fullmatch(r'neck|[^.]+_head(\.\d+)?', name)]
+    # A list of heads is none itself.
+    return ['neck'] if 'neck' in names else [name for name in names if f'{name}.0' not in names]
 
 
 def _check_all_per_exit(readers: Sequence[str], per_exit: PerExits, num_anchors: int) -> None:

@@ -83,6 +83,7 @@ class StitchSamplingHook(Hook):
         self.sampler: FocusedSampler | None = None
         self._layers_are_solved = False
         self._resumed: dict = {}
+        self._trained_before: frozenset[int] = frozenset()
         self._shared_seed = 0
         self._batches_per_draw = 1
         self._guard: FiniteLossGuard | None = None
@@ -95,7 +96,11 @@ class StitchSamplingHook(Hook):
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
         self._layers_are_solved = check_checkpoint(runner, checkpoint)
         backbone, names = find_backbone(runner.model), checkpoint.get('trained_routes')
-        backbone.trained_routes = None if names is None else frozenset(backbone.space.find(name).id for name in names)
+        routes = [backbone.space.find(name) for name in names or ()]
+        backbone.trained_routes = None if names is None else frozenset(route.id for route in routes)
+        if routes and all(route.kind == 'anchor' for route in routes) and not runner._resume:
+            # A checkpoint of tools/stitch.py: no route has used its stitching layers.
+            self._layers_are_solved = False
         if runner._resume:
             self._resumed = {key: checkpoint.get(key) for key in ('focus', 'route_sampler')}
 
@@ -117,6 +122,7 @@ class StitchSamplingHook(Hook):
         self._shared_seed = shared_seed(runner, self.seed)
         self._batches_per_draw = runner.optim_wrapper._accumulative_counts if self.draw_per == 'step' else 1
         state = self._resumed.get('focus')
+        self._trained_before = self.backbone.trained_routes or frozenset()
         self.focus.start(runner, self.costs.gflops, self._shared_seed, self._batches_per_draw, state)
         self._start_sampler(self._resumed.get('route_sampler'))
         if self._layers_are_solved:
@@ -131,10 +137,16 @@ class StitchSamplingHook(Hook):
 
     def _start_sampler(self, state: dict | None = None) -> None:
         """Draw among the routes of the focus, which count as trained."""
-        self.backbone.trained_routes = self.focus.trained(self.backbone)
+        self.backbone.trained_routes = self.focus.trained(self.backbone) | self._untouched()
         settings = (self.sampler_cfg, self.backbone.space, self.costs.gflops, self._shared_seed)
         self.sampler = FocusedSampler(*settings, self.focus.routes)
         self.sampler.load_state_dict(state or {})
+
+    def _untouched(self) -> set[int]:
+        """Routes that were trained before, and that share no weights with those that train now."""
+        tuning_of = {route.id: self.backbone.tuning_of(route) for route in self.backbone.space}
+        changing = {tuning_of[id_] for id_ in self.focus.routes}
+        return {id_ for id_ in self._trained_before if self.backbone.exact and tuning_of[id_] not in changing}
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Make samples independent of where and when they are loaded."""

@@ -1,6 +1,6 @@
 """What validation and testing of many routes share: one pass over the data."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ class RoutesLoop:
         """
         backbone = find_backbone(self.runner.model)
         self.costs = self.costs or self._measure_costs()
-        self.routes, self.main_route = self._select(backbone.space, self.costs.gflops)
+        self.routes, self.main_route = self._select(backbone.space, self.costs.gflops, backbone.trained_routes)
         self.sharing = SharedPrefixes(backbone, self.routes, self.main_route, self.memory_budget_mb, self.route_batch)
         results = self._open_results()
         with RankGroup() as ranks:
@@ -161,15 +161,18 @@ class RoutesLoop:
         space = find_backbone(self.runner.model).space
         if isinstance(self.selection, str) and self.selection.startswith('budget:'):
             self.costs = self._measure_costs()
-        # Which routes a selection without a budget names does not depend on costs.
-        self._select(space, self.costs.gflops if self.costs else range(len(space)))
+        # Which routes a selection without a budget names does not depend on costs. Those that are trained are not known
+        # before a checkpoint is loaded.
+        self._select(space, self.costs.gflops if self.costs else range(len(space)), range(len(space)))
 
     def _measure_costs(self) -> CostTable:
         return route_costs(unwrapped_model(self.runner), self.input_shape)
 
-    def _select(self, space: StitchSpace, gflops: Sequence[float]) -> tuple[list[Route], Route]:
+    def _select(
+        self, space: StitchSpace, gflops: Sequence[float], trained: Collection[int] | None
+    ) -> tuple[list[Route], Route]:
         """The routes to evaluate, and the main one."""
-        routes = select_routes(space, self.selection, gflops)
+        routes = select_routes(space, self.selection, gflops, trained)
         if self.main_selection is not None:
             main = space.find(self.main_selection)
             return (routes if main in routes else [main, *routes]), main

@@ -20,6 +20,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.models.constants import ConstantCache
 from mmsnnet.models.fused_attention import FusedAttention
 from mmsnnet.models.windows import to_windowed
+from mmsnnet.settings import check_word
 
 Grid = tuple[int, int]
 
@@ -61,6 +62,7 @@ class Anchor(nn.Module):
         self.grid_size: Grid = vit.patch_embed.grid_size
         # Whether the position embedding has no slots for the prefix tokens (DeiT3), or has them (the others).
         self.no_embed_class: bool = getattr(vit, 'no_embed_class', False)
+        self.resize_mode = 'bicubic'
 
     @property
     def depth(self) -> int:
@@ -89,8 +91,8 @@ class Anchor(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
         """Images (B, 3, H, W), any size from one patch up -> tokens (B, N, C) and grid (h, w), N = prefix + h * w.
 
-        Images are padded at the bottom and right to whole patches. Position embeddings are resized bicubically without
-        antialiasing, as the released SN-Netv2 does (timm's own default is with).
+        Images are padded at the bottom and right to whole patches. Position embeddings are resized without antialiasing
+        and by default bicubically, as the released SN-Netv2 does (timm's own default is with).
 
         Raises:
             ValueError: an image smaller than a patch.
@@ -108,6 +110,7 @@ class Anchor(nn.Module):
             new_size=list(grid),
             old_size=list(self.grid_size),
             num_prefix_tokens=0 if self.no_embed_class else self.num_prefix_tokens,
+            interpolation=self.resize_mode,
             antialias=False,
         )
         if self.no_embed_class:
@@ -224,7 +227,8 @@ class WindowedAnchor(Anchor):
         grid = (patches.shape[2], patches.shape[3])
         tokens = self.patch_embed.norm(patches.permute(0, 2, 3, 1))
         if self.pos_embed is not None:
-            tokens = tokens + resample_abs_pos_embed_nhwc(self.pos_embed, list(grid), antialias=False)
+            resized = resample_abs_pos_embed_nhwc(self.pos_embed, list(grid), self.resize_mode, antialias=False)
+            tokens = tokens + resized
         return self.norm_pre(self.pos_drop(tokens)), grid
 
     def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -280,7 +284,14 @@ class BeitAnchor(Anchor):
 
 
 def create_anchor(
-    model: str, with_cp: bool = False, windowed: dict | None = None, final_norm: bool = False, **timm_kwargs
+    model: str,
+    with_cp: bool = False,
+    windowed: dict | None = None,
+    final_norm: bool = False,
+    norm_eps: float | None = None,
+    resize_mode: str = 'bicubic',
+    norm_last_block: bool = False,
+    **timm_kwargs,
 ) -> Anchor:
     """An anchor from ``timm.create_model``'s arguments.
 
@@ -289,6 +300,10 @@ def create_anchor(
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         windowed: arguments of ``to_windowed``; default: attention as the model has it.
         final_norm: of ``Anchor``.
+        norm_eps: epsilon of all layer norms; default: the model's.
+        resize_mode: how position embeddings are resized, ``'bicubic'`` or ``'bilinear'``.
+        norm_last_block: let the norm that follows the blocks be part of the last one. Unlike ``final_norm``, it leaves
+            levels after other blocks as they are (MMSegmentation's ViTs).
         **timm_kwargs: other arguments of ``timm.create_model``.
 
     Raises:
@@ -301,7 +316,16 @@ def create_anchor(
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
         raise UserError(_explain(model, timm_kwargs, error)) from error
-    return wrap_vit(vit if windowed is None else _windowed(vit, windowed), with_cp, final_norm)
+    vit = vit if windowed is None else _windowed(vit, windowed)
+    if norm_last_block:
+        vit.blocks[-1].final_norm = _final_norm(vit)
+        vit.blocks[-1].register_forward_hook(_apply_final_norm)
+    anchor = wrap_vit(vit, with_cp, final_norm)
+    anchor.resize_mode = check_word('resize_mode', resize_mode, ('bicubic', 'bilinear'))
+    for norm in anchor.modules() if norm_eps is not None else ():
+        if isinstance(norm, nn.LayerNorm):
+            norm.eps = norm_eps
+    return anchor
 
 
 def wrap_vit(vit: nn.Module, with_cp: bool = False, final_norm: bool = False) -> Anchor:
@@ -348,6 +372,10 @@ def _check_is_plain(vit: nn.Module) -> None:
         raise UserError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
     if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
         raise UserError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+
+
+def _apply_final_norm(block: nn.Module, args: tuple, tokens: Tensor) -> Tensor:
+    return block.final_norm(tokens)
 
 
 def _final_norm(vit: nn.Module) -> nn.Module:

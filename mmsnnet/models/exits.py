@@ -7,6 +7,7 @@ from mmengine.model import BaseModule, ModuleDict, ModuleList
 from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
+from mmsnnet.models.weights import load_part
 from mmsnnet.registry import MODELS, register
 from mmsnnet.settings import check_list
 from mmsnnet.stitching import SHARED, Exit
@@ -40,7 +41,8 @@ class PerExit(BaseModule):
         exact: for a backbone whose anchors are finished models: their heads do not train and stay in evaluation mode,
             and copies of them, which start with their weights, serve routes with a switch.
         own_tunings: names of the routes that have a copy of their own, as the backbone's.
-        init_cfg: MMEngine's. Each of ``heads`` may have one.
+        init_cfg: MMEngine's. Each of ``heads`` may have one. What ``dict(type='Pretrained', checkpoint=PATH,
+            prefix='decode_head.')`` names must fit and is loaded last, over what a head's own ``init_weights`` does.
         **common: settings of every head; detectors give ``train_cfg`` and ``test_cfg``.
 
     Raises:
@@ -62,6 +64,7 @@ class PerExit(BaseModule):
             raise UserError('PerExit needs a head for each anchor, got none: give their configs as heads=[...]')
         if own_tunings and not exact:
             raise UserError(f'own_tunings={list(own_tunings)} need exact=True: copies exist beside finished heads')
+        heads, self._checkpoints = zip(*map(_split_pretrained, heads), strict=True)
         build = lambda anchor: MODELS.build({**heads[anchor], **common})  # noqa: E731
         self.exact = exact
         self.anchors = ModuleList(build(anchor) for anchor in range(len(heads)))
@@ -75,6 +78,13 @@ class PerExit(BaseModule):
     def init_weights(self) -> None:
         """Initialise the heads of anchors as their configs say. Copies start from them."""
         super().init_weights()
+        for head, checkpoint in zip(self.anchors, self._checkpoints, strict=True):
+            if checkpoint:
+                load_part(head, type(head).__name__, **checkpoint)
+        self.restart_copies()
+
+    def restart_copies(self) -> None:
+        """Let copies start from the present weights of the anchors' heads."""
         for name, copy in self.tuned.items():
             anchor = int(name) if name.isdecimal() else last_anchor(name, len(self.anchors))
             copy.load_state_dict(self.anchors[anchor].state_dict())
@@ -139,8 +149,23 @@ def heads_of_exit(model: nn.Module, exit_: Exit) -> dict[str, str]:
     return names
 
 
+def _split_pretrained(head: dict) -> tuple[dict, dict]:
+    """A head's config without an ``init_cfg`` that names a checkpoint, and what that says.
+
+    Some heads' ``init_weights`` ignore ``init_cfg``: Segmenter's, for one.
+    """
+    init_cfg = head.get('init_cfg')
+    if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        return dict(head), {}
+    without = {key: value for key, value in head.items() if key != 'init_cfg'}
+    return without, {key: value for key, value in init_cfg.items() if key != 'type'}
+
+
 def _check_alike(heads: Sequence[nn.Module]) -> None:
     for name in _COMMON_ATTRIBUTES:
+        # A neck's channels are for the head of its exit alone.
+        if name == 'out_channels' and not hasattr(heads[0], 'num_classes'):
+            continue
         values = [getattr(head, name, None) for head in heads]
         if any(value != values[0] for value in values):
             raise UserError(f'heads of a PerExit must have one {name}, got {values}: they serve one model')

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
@@ -50,18 +50,28 @@ def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None
 
 
 def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: str = '') -> None:
+    load_part(anchor, f'anchor {timm_args["model"]!r}', checkpoint, prefix)
+
+
+def load_part(module: nn.Module, name: str, checkpoint: str, prefix: str = '') -> None:
+    """Load into a part of a model those keys of a checkpoint that start with ``prefix``; all of them must fit.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: weights that do not fit.
+    """
     if not is_url(checkpoint) and not Path(checkpoint).is_file():
         raise FileNotFoundError(
-            f'no checkpoint {checkpoint!r}, from which anchor {timm_args["model"]!r} starts: train that anchor first, '
-            'or point its init_cfg to another file'
+            f'no checkpoint {checkpoint!r}, from which {name} starts: train it first, or point its init_cfg to another '
+            'file'
         )
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = loaded.get('state_dict', loaded)
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    problem = find_mismatch(anchor.state_dict(), weights)
+    problem = find_mismatch(module.state_dict(), weights)
     if problem:
-        raise UserError(f'{checkpoint} (keys {prefix!r}...) does not fit anchor {timm_args["model"]!r}: {problem}')
-    anchor.load_state_dict(weights)
+        raise UserError(f'{checkpoint} (keys {prefix!r}...) does not fit {name}: {problem}')
+    module.load_state_dict(weights)
 
 
 def find_mismatch(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:

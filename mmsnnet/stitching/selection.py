@@ -1,7 +1,7 @@
 """Which routes to evaluate."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mmsnnet.errors import UserError
 from mmsnnet.settings import check_int
@@ -11,26 +11,38 @@ from mmsnnet.stitching.space import Route, StitchSpace
 RouteSelection = str | int | Sequence[int | str]
 
 SELECTIONS = (
-    "'all'; 'anchors'; a number of routes, spread evenly over the cost range; 'budget:LO-HI', those that cost LO to HI "
-    "GFLOPs; 'front:FILE', the Pareto front of the records in a file; or ids and names"
+    "'all'; 'anchors'; 'trained', those that training has trained, and finished anchors; a number of routes, spread "
+    "evenly over the cost range; 'budget:LO-HI', those that cost LO to HI GFLOPs; 'front:FILE', the Pareto front of "
+    'the records in a file; or ids and names'
 )
 
 
-def select_routes(space: StitchSpace, routes: RouteSelection, gflops: Sequence[float]) -> list[Route]:
+def select_routes(
+    space: StitchSpace, routes: RouteSelection, gflops: Sequence[float], trained: Collection[int] | None = None
+) -> list[Route]:
     """Routes of a selection, without repeats.
 
     Args:
         routes: see ``SELECTIONS``.
         gflops: cost of each route, by id.
+        trained: ids of the routes that were trained, if that is known.
 
     Raises:
-        ValueError: an unknown word, id or name; nothing selected; N below 1 or above the number of routes.
+        ValueError: an unknown word, id or name; nothing selected; ``'trained'`` where that is not known; N below 1 or
+            above the number of routes.
         FileNotFoundError: no such records.
     """
     if routes == 'all':
         return list(space)
     if routes == 'anchors':
         return [route for route in space if route.kind == 'anchor']
+    if routes == 'trained':
+        if trained is None:
+            raise UserError(
+                "routes='trained', but the checkpoint does not say which were trained: it is from before training, or "
+                "the config has no StitchSamplingHook; take 'all', or ids and names"
+            )
+        return [space[id_] for id_ in sorted(trained)]
     if isinstance(routes, int):
         return _spread(space, check_int('a number of routes', routes, 1, len(space)), gflops)
     if isinstance(routes, str):
@@ -55,7 +67,7 @@ def parse_selection(words: Sequence[str]) -> RouteSelection:
     (first, *others) = words
     if not others and first.isdecimal():
         return int(first)
-    if not others and (first in ('all', 'anchors') or first.startswith(('budget:', 'front:'))):
+    if not others and (first in ('all', 'anchors', 'trained') or first.startswith(('budget:', 'front:'))):
         return first
     return [word.removeprefix('id:') for word in words]
 

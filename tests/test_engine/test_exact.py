@@ -120,7 +120,7 @@ def test_refuses_finished_anchors_without_weights(make_config):
     [
         (lambda model: model.backbone.update(exact=None), 'decode_head has exact=True'),
         (lambda model: model.decode_head.heads[0].update(in_channels=16), 'set in_channels to 8'),
-        (lambda model: model.update(decode_head=model.decode_head.heads[1]), 'make it a PerExit'),
+        (lambda model: model.__setitem__('decode_head', model.decode_head.heads[1]), 'make it a PerExit'),
         (lambda model: model.backbone.update(own_tunings=[OWN]), 'decode_head: no head for exit'),
         (lambda model: model.backbone.update(exact=None, exits='shared'), 'decode_head is a PerExit, but exits are'),
     ],

@@ -38,11 +38,11 @@ def make_focused(make_config) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def make_exact(make_focused) -> Callable[..., Config]:
+def make_exact(make_focused, tmp_path) -> Callable[..., Config]:
     """The same with finished anchors and a head for each."""
 
     def make(focus=None, **changes) -> Config:
-        return toy_exact.make_exact(make_focused(focus, **changes))
+        return toy_exact.with_weights(toy_exact.make_exact(make_focused(focus, **changes)), tmp_path)
 
     return make
 

@@ -1,6 +1,8 @@
 import pytest
 
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import Record, StitchSpace, select_routes, write_records
+from mmsnnet.stitching.selection import parse_selection
 
 SPACE = StitchSpace((3, 6))
 # Not in order of id: the cheapest is 3, the most_expensive 5.
@@ -86,3 +88,11 @@ def test_refuses_records_without_a_front(tmp_path):
     path = write_records([Record(0, 's[0:12]', 'anchor', 1, 1, {'mIoU': 1})], tmp_path / 'other.json')
     with pytest.raises(ValueError, match=r"record 0 's\[0:12\]' is not of this space"):
         ids(f'front:{path}')
+
+
+def test_trained_routes():
+    space = StitchSpace((2, 4))
+    assert [route.id for route in select_routes(space, 'trained', [0.0] * 4, frozenset({3, 0}))] == [0, 3]
+    with pytest.raises(UserError, match='does not say which were trained'):
+        select_routes(space, 'trained', [0.0] * 4)
+    assert parse_selection(['trained']) == 'trained'

@@ -1,0 +1,176 @@
+"""Finished models of OpenMMLab: loading them, and whether two of them can be stitched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmsnnet.building import build_model
+from mmsnnet.convert_mmseg import LoneAnchor, convert_mmseg_backbone, is_mmseg_vit
+from mmsnnet.errors import UserError
+from mmsnnet.files import check_file
+from mmsnnet.models import AnchorViT, create_anchor, find_mismatch
+from mmsnnet.models.anchors import check_compatible
+from mmsnnet.models.weights import without_pretrained
+from mmsnnet.stitching import StitchSpace
+from mmsnnet.stitching.plan import tapped_block
+
+# Parts of a segmentor or detector that exist once for each anchor of a stitched one.
+PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
+_OTHER_KEYS = ('type', 'data_preprocessor', 'backbone', 'train_cfg', 'test_cfg', 'pretrained', 'init_cfg')
+_PATCH_BIAS = 'backbone.patch_embed.projection.bias'
+
+
+@dataclass(frozen=True)
+class FinishedModel:
+    """A trained segmentor or detector.
+
+    Attributes:
+        config, checkpoint: where it was loaded from.
+        cfg: plain values.
+        model: with its weights, in evaluation mode.
+        meta: of the checkpoint.
+        vit: its backbone as an anchor.
+        notes: what a user should know of how it was read.
+    """
+
+    config: str
+    checkpoint: str
+    cfg: dict
+    model: nn.Module
+    meta: dict
+    vit: LoneAnchor
+    notes: tuple[str, ...]
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the checkpoint has the backbone in other names than an anchor's."""
+        return not isinstance(self.model.backbone, AnchorViT)
+
+    @property
+    def parts(self) -> list[str]:
+        return [name for name in PARTS if self.cfg['model'].get(name) is not None]
+
+
+def load_finished(config: str, checkpoint: str) -> FinishedModel:
+    """Build the model of a config, and load its checkpoint.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a model that cannot become part of a stitched one; a checkpoint that is not of this model.
+    """
+    cfg = Config.fromfile(check_file(config, 'config')).to_dict()
+    content = CheckpointLoader.load_checkpoint(check_file(checkpoint, 'checkpoint'), map_location='cpu')
+    weights = content.get('state_dict', content)
+    model, notes = _build(cfg, config), []
+    if is_mmseg_vit(model.backbone) and _PATCH_BIAS in weights and _PATCH_BIAS not in model.state_dict():
+        # Models from before this setting existed have the bias. Today's class by default leaves it out.
+        cfg['model']['backbone']['patch_bias'] = True
+        model = _build(cfg, config)
+        notes.append(f'{checkpoint} has a bias of patches, which {config} leaves out: it is used')
+    problem = find_mismatch(model.state_dict(), weights)
+    if problem:
+        raise UserError(f'{checkpoint} is of another architecture than {config}: {problem}')
+    model.load_state_dict(weights)
+    vit = _anchor_of(model.backbone, cfg['model']['backbone'], config)
+    return FinishedModel(config, checkpoint, cfg, model.eval(), content.get('meta', {}), vit, tuple(notes))
+
+
+def check_pair(small: FinishedModel, large: FinishedModel) -> None:
+    """Refuse two models that cannot be stitched.
+
+    Raises:
+        ValueError: saying why, in one line.
+    """
+    kinds = [type(each.model).__name__ for each in (small, large)]
+    _check_same('the kind of model', *kinds)
+    _check_same('their parts', small.parts, large.parts)
+    _check_same('the number of classes', _num_classes(small.model), _num_classes(large.model))
+    _check_same('their classes', *(_class_names(each) for each in _with_class_names(small, large)))
+    for setting in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr'):
+        _check_same(f'{setting} of data_preprocessor', _preprocessing(small, setting), _preprocessing(large, setting))
+    anchors = [create_anchor(**each.vit.anchor) for each in (small, large)]
+    check_compatible(anchors)
+    sizes = [sum(parameter.numel() for parameter in anchor.parameters()) for anchor in anchors]
+    depths = [anchor.depth for anchor in anchors]
+    if sizes[0] >= sizes[1] or depths[0] > depths[1]:
+        raise UserError(
+            f'the small model must come first, but its backbone has {depths[0]} blocks and {sizes[0] / 1e6:.3g} M '
+            f"parameters, the large one's {depths[1]} and {sizes[1] / 1e6:.3g} M: swap them, or take another pair"
+        )
+    _check_same('final_norm', small.vit.final_norm, large.vit.final_norm)
+    space = StitchSpace(depths)
+    wanted = tuple(tapped_block(space, 0, block) for block in large.vit.out_indices)
+    if small.vit.out_indices != wanted:
+        raise UserError(
+            f"levels do not correspond: the small model's leave after blocks {small.vit.out_indices}, but those of the "
+            f'large one, {large.vit.out_indices}, correspond to {wanted}: take models trained on corresponding blocks'
+        )
+
+
+def differences(small: FinishedModel, large: FinishedModel) -> list[str]:
+    """Settings of the small model that a stitched one takes from the large one; they may change its scores."""
+    notes = []
+    for key in ('data_preprocessor', 'test_cfg'):
+        first, second = (each.cfg['model'].get(key) for each in (small, large))
+        if first != second:
+            notes.append(f"{key} differs: the large model's is used for both")
+    return notes
+
+
+def _build(cfg: dict, config: str) -> nn.Module:
+    settings = cfg.get('model') or {}
+    if 'backbone' not in settings:
+        raise UserError(f'{config} has no model with a backbone: give the config of a segmentor or a detector')
+    unknown = sorted(settings.keys() - {*PARTS, *_OTHER_KEYS})
+    if unknown:
+        raise UserError(f'{config} has model.{unknown[0]}, which cannot exist once for each anchor: known are {PARTS}')
+    try:
+        # From a copy: detectors complete the configs of their heads.
+        model = build_model(Config(cfg))
+    except KeyError as error:
+        raise UserError(f'cannot build the model of {config}: {error.args[0]}') from error
+    if not isinstance(model.backbone, AnchorViT) and not is_mmseg_vit(model.backbone):
+        raise UserError(
+            f'{config} has a {type(model.backbone).__name__} backbone: an anchor must be an AnchorViT, or '
+            "MMSegmentation's VisionTransformer, BEiT or MAE"
+        )
+    return model
+
+
+def _anchor_of(backbone: nn.Module, cfg: Mapping, config: str) -> LoneAnchor:
+    if isinstance(backbone, AnchorViT):
+        (anchor,) = backbone.anchors
+        arguments = without_pretrained(backbone.timm_args[0])
+        return LoneAnchor(arguments, backbone.out_indices, anchor.state_dict(), backbone.final_norm)
+    try:
+        return convert_mmseg_backbone(backbone, cfg)
+    except UserError as error:
+        raise UserError(f'{config}: {error}') from error
+
+
+def _check_same(what: str, *values: object) -> None:
+    if any(value != values[0] for value in values):
+        raise UserError(f'the models cannot be stitched, they differ in {what}: {values[0]} and {values[-1]}')
+
+
+def _num_classes(model: nn.Module) -> list[int]:
+    """Numbers of classes of all heads but the RPN's, which has none."""
+    named = ((name, getattr(module, 'num_classes', None)) for name, module in model.named_modules())
+    return sorted({number for name, number in named if isinstance(number, int) and not name.startswith('rpn_head')})
+
+
+def _with_class_names(*models: FinishedModel) -> Sequence[FinishedModel]:
+    """The models, if all of their checkpoints name the classes."""
+    return models if all(_class_names(each) for each in models) else ()
+
+
+def _class_names(model: FinishedModel) -> list[str]:
+    return list((model.meta.get('dataset_meta') or {}).get('classes') or ())
+
+
+def _preprocessing(model: FinishedModel, setting: str) -> list[float] | bool:
+    value = (model.cfg['model'].get('data_preprocessor') or {}).get(setting, False)
+    return [float(number) for number in value] if isinstance(value, Sequence) else bool(value)

@@ -1,0 +1,162 @@
+"""Joining finished models into a stitched one that holds them: its config and its weights."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmsnnet.building import build_model
+from mmsnnet.errors import UserError
+from mmsnnet.files import is_url
+from mmsnnet.finished import FinishedModel
+from mmsnnet.models import PerExit, find_backbone
+
+# Layer-wise decay of OpenMMLab knows OpenMMLab's backbones only. What each calls the rate:
+_LAYER_DECAY = {
+    'LayerDecayOptimizerConstructor': 'layer_decay_rate',
+    'LearningRateDecayOptimizerConstructor': 'decay_rate',
+    'LayerDecayOptimWrapperConstructor': 'layer_decay_rate',
+}
+
+
+def join_configs(models: Sequence[FinishedModel], checkpoint: Path, exact: str, num_routes: int) -> Config:
+    """The config of a stitched model; all that is not of the model itself is the largest one's.
+
+    Args:
+        models: from small to large.
+        checkpoint: where the stitched model's weights will be.
+        exact: as the backbone's.
+        num_routes: how many routes with a switch train; 0 for all.
+    """
+    cfg = copy.deepcopy(models[-1].cfg)
+    for key in ('work_dir', 'experiment_name', 'launcher'):
+        cfg.pop(key, None)
+    model = cfg['model']
+    for key in ('pretrained', 'init_cfg'):
+        model.pop(key, None)
+    vit = models[-1].vit
+    model['backbone'] = {
+        'type': 'mmsnnet.StitchedViT',
+        'anchors': [_anchor(each, index, checkpoint) for index, each in enumerate(models)],
+        'out_indices': vit.out_indices,
+        'final_norm': vit.final_norm,
+        'exits': 'own',
+        'exact': exact,
+        'with_cp': model['backbone'].get('with_cp', False),
+    }
+    for name in models[-1].parts:
+        model[name] = _part(models, name)
+        if isinstance(model[name], list):
+            # MMSegmentation does not initialise lists of heads.
+            model['init_cfg'] = {'type': 'Pretrained', 'checkpoint': absolute(str(checkpoint))}
+    focus = {'focus': {'routes': num_routes}} if num_routes else {}
+    # Uniform over the routes, whatever they cost: it suits models of any size.
+    hook = {'type': 'mmsnnet.StitchSamplingHook', 'sampler': {'type': 'UniformSampler'}, **focus}
+    imports = cfg.get('custom_imports') or {}
+    if cfg.get('optim_wrapper'):
+        cfg['optim_wrapper'] = _with_our_layer_decay(cfg['optim_wrapper'], len(models))
+    return Config(
+        {
+            **cfg,
+            'custom_imports': {**imports, 'imports': [*_listed(imports.get('imports')), 'mmsnnet']},
+            'custom_hooks': [*(cfg.get('custom_hooks') or []), hook],
+            'val_cfg': _loop(cfg, 'val', 'mmsnnet.StitchValLoop', 'anchors'),
+            'test_cfg': _loop(cfg, 'test', 'mmsnnet.StitchTestLoop', 'trained'),
+            'find_unused_parameters': True,
+            'load_from': None,
+            'resume': False,
+        }
+    )
+
+
+def join_models(cfg: Config, models: Sequence[FinishedModel]) -> nn.Module:
+    """The stitched model of a config, with the weights of the finished ones; its stitching layers are random."""
+    stitched = build_model(copy.deepcopy(cfg)).eval()
+    backbone = find_backbone(stitched)
+    for anchor, each in zip(backbone.anchors, models, strict=True):
+        anchor.load_state_dict(each.vit.state_dict)
+    for tuning in backbone.tunings.values():
+        tuning.restart(backbone.anchors)
+    for name, part in stitched.named_modules():
+        if isinstance(part, PerExit):
+            for head, each in zip(part.anchors, models, strict=True):
+                head.load_state_dict(each.model.get_submodule(name).state_dict())
+            part.restart_copies()
+    return stitched
+
+
+@torch.no_grad()
+def largest_difference(stitched: nn.Module, model: FinishedModel, index: int) -> float:
+    """How much features of an anchor's route differ from those of its finished model, of their largest value.
+
+    At the size that the anchor was created for.
+    """
+    backbone = find_backbone(stitched)
+    backbone.set_route(index)
+    anchor = backbone.anchors[index]
+    size = [count * side for count, side in zip(anchor.grid_size, anchor.patch_size, strict=True)]
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    pairs = list(zip(backbone(images), model.model.backbone(images), strict=True))
+    return max(((ours - theirs).abs().max() / theirs.abs().max()).item() for ours, theirs in pairs)
+
+
+def absolute(path: str) -> str:
+    """A path that holds from any folder."""
+    return path if is_url(path) else str(Path(path).resolve())
+
+
+def _anchor(model: FinishedModel, index: int, checkpoint: Path) -> dict:
+    """An anchor's config. Converted weights are in the stitched model's checkpoint only."""
+    source, place = (str(checkpoint), index) if model.is_converted else (model.checkpoint, 0)
+    return {**model.vit.anchor, 'init_cfg': _pretrained(source, f'backbone.anchors.{place}.')}
+
+
+def _part(models: Sequence[FinishedModel], name: str) -> dict | list[dict]:
+    """The config of a neck, a head, or a list of heads."""
+    parts = [each.cfg['model'][name] for each in models]
+    if not isinstance(parts[-1], list):
+        return _per_exit(models, parts, f'{name}.')
+    counts = [len(part) if isinstance(part, list) else 1 for part in parts]
+    if len(set(counts)) > 1:
+        raise UserError(f'the models cannot be stitched, they differ in the number of heads in {name}: {counts}')
+    return [_per_exit(models, heads, f'{name}.{index}.') for index, heads in enumerate(zip(*parts, strict=True))]
+
+
+def _per_exit(models: Sequence[FinishedModel], heads: Sequence[dict], prefix: str) -> dict:
+    loaded = [
+        {**head, 'init_cfg': _pretrained(each.checkpoint, prefix)} for head, each in zip(heads, models, strict=True)
+    ]
+    return {'type': 'mmsnnet.PerExit', 'heads': loaded, 'exact': True}
+
+
+def _pretrained(checkpoint: str, prefix: str) -> dict:
+    return {'type': 'Pretrained', 'checkpoint': absolute(checkpoint), 'prefix': prefix}
+
+
+def _loop(cfg: dict, phase: str, type_: str, routes: str) -> dict | None:
+    """A loop over routes in place of a config's own; None if it has no data for it."""
+    if cfg.get(f'{phase}_dataloader') is None:
+        return None
+    return {**(cfg.get(f'{phase}_cfg') or {}), 'type': type_, 'routes': routes}
+
+
+def _with_our_layer_decay(optim_wrapper: dict, num_anchors: int) -> dict:
+    """The same wrapper; layer-wise decay, if it has it, by our constructor and alike in all anchors."""
+    constructor = str(optim_wrapper.get('constructor')).rpartition('.')[2]
+    if constructor not in _LAYER_DECAY:
+        return optim_wrapper
+    rate = optim_wrapper['paramwise_cfg'][_LAYER_DECAY[constructor]]
+    rates = rate * num_anchors if isinstance(rate, list) else rate
+    return {
+        **optim_wrapper,
+        'constructor': 'mmsnnet.LayerDecayOptimWrapperConstructor',
+        'paramwise_cfg': {'layer_decay_rate': rates},
+    }
+
+
+def _listed(imports: str | Sequence[str] | None) -> list[str]:
+    names = [imports] if isinstance(imports, str) else imports or []
+    return [name for name in names if name != 'mmsnnet']

@@ -1,0 +1,478 @@
+"""``tools/stitch.py`` on toy models: the stitched model holds both finished ones, and trains routes between them."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from toy_exact import anchor_config
+from toy_job import CROP, assert_one_line
+from toys import randomise
+
+from mmsnnet.building import build_model, load_weights
+from mmsnnet.engine.exit_checks import check_exits
+from mmsnnet.export import slim_config, slim_state_dict
+from mmsnnet.models import find_backbone, model_cost, route_costs
+from mmsnnet.models.blank_batch import blank_batch
+from mmsnnet.models.head_outputs import head_outputs
+
+WIDTHS, DEPTHS = (16, 32), (2, 4)
+UPER = dict(
+    type='UPerHead',
+    channels=8,
+    pool_scales=(1, 2),
+    num_classes=3,
+    dropout_ratio=0,
+    norm_cfg=dict(type='GN', num_groups=4),
+    align_corners=False,
+    loss_decode=dict(type='CrossEntropyLoss'),
+)
+AUXILIARY = dict(type='FCNHead', channels=8, num_convs=1, num_classes=3, norm_cfg=dict(type='GN', num_groups=4))
+
+
+def mmseg_config(cfg: Config, index: int, kind: str, head: Callable[[int], dict], **backbone) -> Config:
+    """A toy segmentor of MMSegmentation's own parts."""
+    cfg = anchor_config(cfg, index)
+    width = WIDTHS[index]
+    vit = dict(type=kind, img_size=CROP, patch_size=8, embed_dims=width, num_layers=DEPTHS[index], num_heads=2)
+    cfg.model.backbone = ConfigDict({**vit, **backbone})
+    cfg.model.decode_head = ConfigDict(head(width))
+    return cfg
+
+
+def uper_config(cfg: Config, index: int, kind: str, neck: dict | None, levels: int, **backbone) -> Config:
+    """Levels leave after each block of the small ViT, and after every second one of the large ViT."""
+    depth = levels * (index + 1)
+    head = lambda width: dict(UPER, in_channels=[width] * levels, in_index=list(range(levels)))  # noqa: E731
+    vit = dict(num_layers=depth, out_indices=list(range(index, depth, index + 1)))
+    cfg = mmseg_config(cfg, index, kind, head, **vit, **backbone)
+    auxiliary = dict(AUXILIARY, in_channels=WIDTHS[index])
+    cfg.model.auxiliary_head = [ConfigDict(auxiliary, in_index=level) for level in range(2)]
+    if neck:
+        cfg.model.neck = ConfigDict(neck)
+    return cfg
+
+
+def anchors(make_config, make_detection_config, index):
+    cfg = make_config()
+    cfg.model.auxiliary_head = ConfigDict(cfg.model.decode_head, in_index=0)
+    return anchor_config(cfg, index)
+
+
+def detectors(make_config, make_detection_config, index):
+    return anchor_config(make_detection_config(), index)
+
+
+def single_stages(make_config, make_detection_config, index):
+    cfg = anchor_config(make_detection_config(), index)
+    for part in ('rpn_head', 'roi_head'):
+        cfg.model.pop(part)
+    head = dict(in_channels=16, feat_channels=16, num_classes=2, stacked_convs=1, strides=(2, 4, 8, 16, 32))
+    head['norm_cfg'] = dict(type='GN', num_groups=4)
+    cfg.model.update(
+        type='FCOS',
+        bbox_head=ConfigDict(type='FCOSHead', **head),
+        train_cfg=None,
+        test_cfg=ConfigDict(nms_pre=100, score_thr=0.0, max_per_img=10, nms=dict(type='nms', iou_threshold=0.5)),
+    )
+    return cfg
+
+
+def segmenters(make_config, make_detection_config, index):
+    def head(width: int) -> dict:
+        sizes = dict(in_channels=width, channels=width, embed_dims=width, num_layers=1, num_heads=2)
+        return dict(type='SegmenterMaskTransformerHead', num_classes=3, **sizes)
+
+    return mmseg_config(make_config(), index, 'VisionTransformer', head, final_norm=True, patch_bias=True)
+
+
+def upernets(make_config, make_detection_config, index):
+    width = WIDTHS[index]
+    neck = dict(type='MultiLevelNeck', in_channels=[width] * 2, out_channels=width, scales=[2, 1])
+    return uper_config(make_config(), index, 'VisionTransformer', neck, 2, interpolate_mode='bilinear', final_norm=True)
+
+
+def pyramid(index: int) -> dict:
+    return dict(type='Feature2Pyramid', embed_dim=WIDTHS[index], norm_cfg=dict(type='BN'))
+
+
+def beits(make_config, make_detection_config, index):
+    return uper_config(make_config(), index, 'BEiT', pyramid(index), 4)
+
+
+def maes(make_config, make_detection_config, index):
+    return uper_config(make_config(), index, 'MAE', None, 2)
+
+
+EXACT = (anchors, detectors, single_stages)
+PAIRS = (*EXACT, segmenters, upernets, beits, maes)
+
+
+class Pair:
+    """Two finished toy models as files, and the arguments that name them."""
+
+    def __init__(self, folder: Path, configs: list[Config]) -> None:
+        self.folder = folder
+        self.configs = [self.write(index, cfg) for index, cfg in enumerate(configs)]
+
+    def write(self, index: int, cfg: Config) -> Config:
+        """Write a model with random weights; returns its config as read from the file."""
+        if index:
+            cfg.model.backbone.pop('init_cfg', None)
+        model = randomise(build_model(copy.deepcopy(cfg)), seed=index)
+        classes = dict(classes=('ground', 'left', 'right'))
+        torch.save({'state_dict': model.state_dict(), 'meta': {'dataset_meta': classes}}, self.checkpoint(index))
+        cfg.dump(self.folder / f'{index}.py')
+        return Config.fromfile(self.folder / f'{index}.py')
+
+    def checkpoint(self, index: int) -> Path:
+        return self.folder / f'{index}.pth'
+
+    @property
+    def words(self) -> list[Path]:
+        return [self.folder / name for name in ('0.py', '0.pth', '1.py', '1.pth')]
+
+    def finished(self, index: int) -> torch.nn.Module:
+        model = build_model(copy.deepcopy(self.configs[index])).eval()
+        load_weights(model, str(self.checkpoint(index)))
+        return model
+
+
+@pytest.fixture
+def make_pair(make_config, make_detection_config, tmp_path) -> Callable[..., Pair]:
+    def make(kind, change: Callable[[Config, int], None] = lambda cfg, index: None) -> Pair:
+        configs = []
+        for index in range(2):
+            configs.append(kind(make_config, make_detection_config, index))
+            change(configs[-1], index)
+        folder = tmp_path / 'pair'
+        folder.mkdir(exist_ok=True)
+        return Pair(folder, configs)
+
+    return make
+
+
+@pytest.fixture
+def stitch(run_tool, tmp_path):
+    """Run the tool; returns the config it wrote."""
+
+    def run(pair: Pair, *words: str) -> Config:
+        run_tool('stitch', *pair.words, '--out', tmp_path / 'out' / 'stitched.py', *words)
+        return Config.fromfile(tmp_path / 'out' / 'stitched.py')
+
+    return run
+
+
+def load(cfg: Config) -> torch.nn.Module:
+    model = build_model(copy.deepcopy(cfg)).eval()
+    load_weights(model, str(Path(cfg.filename).with_suffix('.pth')))
+    return model
+
+
+def images_of(cfg: Config) -> torch.Tensor:
+    size = CROP if cfg.model.type == 'EncoderDecoder' else (64, 64)
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def flat(outputs) -> list[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else [tensor for item in outputs for tensor in flat(item)]
+
+
+@pytest.mark.parametrize('kind', PAIRS)
+def test_anchors_routes_are_the_finished_models(kind, make_pair, stitch):
+    pair = make_pair(kind)
+    cfg = stitch(pair)
+    model, images = load(cfg), images_of(cfg)
+    check_exits(model)
+    for index in range(2):
+        find_backbone(model).set_route(index)
+        with torch.no_grad():
+            ours, theirs = (flat(head_outputs(each, images)) for each in (model, pair.finished(index)))
+        assert len(ours) == len(theirs) > 0
+        for our, their in zip(ours, theirs, strict=True):
+            if kind in EXACT:
+                assert torch.equal(our, their)
+            else:
+                assert (our - their).abs().max() < 1e-5 * their.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize('exact', ['adapters', 'copies'])
+@pytest.mark.parametrize('kind', PAIRS)
+def test_routes_with_a_switch_train(kind, exact, make_pair, stitch):
+    cfg = stitch(make_pair(kind), '--exact', exact)
+    assert cfg.model.backbone.exact == exact
+    model, images = load(cfg), images_of(cfg)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    model.train()
+    for route in [route for route in find_backbone(model).space if route.kind != 'anchor']:
+        find_backbone(model).set_route(route)
+        batch = blank_batch(model, 2, tuple(images.shape[2:]), 'cpu', boxes_per_side=2)
+        optimizer.zero_grad()
+        loss, _ = model.parse_losses(model(images, batch[1], mode='loss'))
+        loss.backward()
+        optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert not {name for name in changed if '.anchors.' in name}
+    assert {name.split('.')[1] for name in changed if name.startswith('backbone.')} >= {'up', 'down', 'tunings'}
+    parts = [part for part in cfg.model if part.endswith(('head', 'neck')) and cfg.model[part]]
+    assert {name.split('.')[0] for name in changed} == {'backbone', *parts}
+
+
+@pytest.mark.parametrize('kind', [upernets, beits])
+def test_converted_models_cost_and_export_like_any(kind, make_pair, stitch):
+    """Laws 4 and 8, with a norm in the last block, relative positions and a neck."""
+    cfg = stitch(make_pair(kind))
+    cfg.model.backbone.lora_rank = 0
+    model = randomise(build_model(copy.deepcopy(cfg))).eval()
+    costs, images = route_costs(model, CROP), images_of(cfg)
+    for route in find_backbone(model).space:
+        find_backbone(model).set_route(route)
+        slim = build_model(slim_config(cfg, route)).eval()
+        slim.load_state_dict(slim_state_dict(model, route))
+        assert costs[route.id] == model_cost(slim, CROP), route
+        with torch.no_grad():
+            torch.testing.assert_close(head_outputs(slim, images), head_outputs(model, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', [anchors, detectors, segmenters, beits])
+def test_training_starts_from_the_weights_in_the_checkpoint(kind, make_pair, stitch):
+    """By ``init_cfg``, which heads whose ``init_weights`` ignore it get, too."""
+    cfg = stitch(make_pair(kind))
+    model = build_model(copy.deepcopy(cfg))
+    model.init_weights()
+    written = load(cfg).state_dict()
+    for name, value in model.state_dict().items():
+        if '.anchors.' in name or '.tuned.' in name:
+            assert torch.equal(value, written[name]), name
+    heads = {name.split('.')[0] for name in written if '.tuned.' in name}
+    assert heads == {name for name in cfg.model if name.endswith(('head', 'neck'))}
+
+
+@pytest.mark.parametrize('kind', [anchors, detectors])
+def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair, stitch, monkeypatch):
+    pair = make_pair(kind)
+    # Paths hold from any folder.
+    monkeypatch.chdir(pair.folder.parent)
+    pair.folder = Path('pair')
+    cfg = stitch(pair)
+    large = pair.configs[1]
+    for key in large:
+        if key not in ('model', 'custom_hooks', 'val_cfg', 'test_cfg', 'custom_imports', 'work_dir', 'experiment_name'):
+            assert cfg[key] == large[key], key
+    assert cfg.model.test_cfg == large.model.test_cfg
+    hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=8))
+    assert cfg.custom_hooks == [hook]
+    assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='anchors')
+    assert cfg.test_cfg == dict(type='mmsnnet.StitchTestLoop', routes='trained')
+    assert cfg.find_unused_parameters is True
+    assert cfg.load_from is None
+    assert 'work_dir' not in cfg
+    assert cfg.custom_imports['imports'] == ['mmsnnet']
+    backbone = cfg.model.backbone
+    assert (backbone.exits, backbone.exact) == ('own', 'adapters')
+    for index, anchor in enumerate(backbone.anchors):
+        path = str(pair.checkpoint(index).resolve())
+        assert anchor.init_cfg == dict(type='Pretrained', checkpoint=path, prefix='backbone.anchors.0.')
+    assert '_base_' not in Path(cfg.filename).read_text()
+
+
+def test_options(make_pair, stitch):
+    pair = make_pair(anchors)
+    assert stitch(pair, '--routes', '3').custom_hooks[-1].focus == dict(routes=3)
+    assert 'focus' not in stitch(pair, '--routes', '0').custom_hooks[-1]
+
+
+def test_result_evaluates(make_pair, stitch, run_tool, tmp_path):
+    pair = make_pair(upernets, lambda cfg, index: cfg.merge_from_dict({'model.auxiliary_head': None}))
+    stitch(pair, '--routes', '0')
+    config, checkpoint = (tmp_path / 'out' / f'stitched.{end}' for end in ('py', 'pth'))
+    run_tool('test', config, checkpoint, '--routes', 'all', '--work-dir', tmp_path / 'test')
+    run_tool('plot', tmp_path / 'test' / 'stitches.json', '--out', tmp_path / 'pareto.png')
+    records = json.loads((tmp_path / 'test' / 'stitches.json').read_text())
+    for index in range(2):
+        run_tool('test', *pair.words[2 * index : 2 * index + 2], '--work-dir', tmp_path / str(index))
+        (alone,) = json.loads((tmp_path / str(index) / 'stitches.json').read_text())
+        (mine,) = (record for record in records if record['id'] == index)
+        assert mine['metrics'] == pytest.approx(alone['metrics'])
+        assert mine['gflops'] == pytest.approx(alone['gflops'])
+        assert mine['trained'] is True
+    assert {record['trained'] for record in records if record['id'] > 1} == {False}
+
+
+@pytest.mark.parametrize('options', [(), ('--cfg-options', 'load_from={checkpoint}')])
+def test_result_trains(options, make_pair, stitch, run_tool, tmp_path):
+    """From the written config as it is, or from the whole checkpoint; either way with solved stitching layers."""
+    cfg = stitch(make_pair(upernets), '--routes', '2')
+    checkpoint = Path(cfg.filename).with_suffix('.pth')
+    options = [word.format(checkpoint=checkpoint) for word in options]
+    run_tool('train', cfg.filename, '--work-dir', tmp_path / 'train', *options)
+    assert len(list((tmp_path / 'train').glob('*/stitching_layers.json'))) == 1
+    before, trained = (torch.load(path) for path in (checkpoint, tmp_path / 'train' / 'iter_4.pth'))
+    assert len(trained['trained_routes']) == 4
+    after, before = trained['state_dict'], before['state_dict']
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {name.split('.')[0] for name in changed} == {'backbone', 'neck', 'decode_head', 'auxiliary_head'}
+    assert not {name for name in changed if '.anchors.' in name}
+
+
+# Settings
+
+
+def test_layer_decay_goes_over_to_the_constructor_that_knows_anchors(make_pair, stitch):
+    def decay(constructor: str, **paramwise_cfg):
+        def change(cfg: Config, index: int) -> None:
+            cfg.optim_wrapper.update(constructor=constructor, paramwise_cfg=ConfigDict(paramwise_cfg))
+
+        optim_wrapper = stitch(make_pair(anchors, change)).optim_wrapper
+        assert optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3)
+        return optim_wrapper.constructor, optim_wrapper.paramwise_cfg
+
+    ours = 'mmsnnet.LayerDecayOptimWrapperConstructor'
+    theirs = decay('LayerDecayOptimizerConstructor', num_layers=4, layer_decay_rate=0.9)
+    assert theirs == (ours, dict(layer_decay_rate=0.9))
+    theirs = decay('LearningRateDecayOptimizerConstructor', num_layers=4, decay_rate=0.8, decay_type='layer_wise')
+    assert theirs == (ours, dict(layer_decay_rate=0.8))
+    assert decay(ours, layer_decay_rate=[0.7]) == (ours, dict(layer_decay_rate=[0.7, 0.7]))
+    assert decay('Other', layer_decay_rate=0.7) == ('Other', dict(layer_decay_rate=0.7))
+
+
+def test_a_bias_of_patches_that_a_config_leaves_out_is_used(make_pair, stitch, capsys):
+    """Checkpoints of old versions of MMSegmentation have it; new versions ignore it without a warning."""
+    pair = make_pair(segmenters)
+    for index, cfg in enumerate(pair.configs):
+        cfg.model.backbone.pop('patch_bias')
+        cfg.dump(pair.folder / f'{index}.py')
+    model = load(stitch(pair))
+    for index in range(2):
+        weights = torch.load(pair.checkpoint(index))['state_dict']
+        bias = weights['backbone.patch_embed.projection.bias']
+        assert bias.any()
+        assert torch.equal(model.backbone.anchors[index].patch_embed.proj.bias, bias)
+        assert f'note: {pair.checkpoint(index)} has a bias of patches' in capsys.readouterr().out or index
+
+
+def test_says_what_the_small_model_loses(make_pair, stitch, capsys):
+    slide = dict(mode='slide', crop_size=(32, 32), stride=(16, 16))
+    stitch(make_pair(anchors, lambda cfg, index: index or cfg.model.update(test_cfg=ConfigDict(slide))))
+    assert "note: test_cfg differs: the large model's is used for both" in capsys.readouterr().out
+    stitch(make_pair(anchors))
+    assert 'note' not in capsys.readouterr().out
+
+
+# Refusals
+
+
+def of_small(**changes) -> Callable[[Config, int], None]:
+    """Change the small model's config."""
+    return lambda cfg, index: None if index else cfg.merge_from_dict(changes)
+
+
+def refused(pair: Pair, run_tool, tmp_path: Path, message: str, words: list[Path] | None = None) -> None:
+    """Run the tool and expect one line of error, and no files."""
+    out = tmp_path / 'refused.py'
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('stitch', *(words or pair.words), '--out', out)
+    assert_one_line(stopped.value, message)
+    assert not out.exists()
+    assert not out.with_suffix('.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'change', 'message'),
+    [
+        (
+            anchors,
+            of_small(**{'model.backbone.anchor.patch_size': 16}),
+            r'differ in patch size: \(16, 16\) and \(8, 8\)',
+        ),
+        (
+            anchors,
+            of_small(**{'model.backbone.anchor.model': 'vit_tiny_patch16_224', 'model.backbone.anchor.reg_tokens': 2}),
+            r'differ in number of prefix tokens .*: 3 and 1',
+        ),
+        (
+            anchors,
+            of_small(**{'model.backbone.anchor.model': 'beit_base_patch16_224'}),
+            'differ in class: Beit and VisionTransformer',
+        ),
+        (
+            anchors,
+            of_small(**{'model.decode_head.num_classes': 5, 'model.auxiliary_head.num_classes': 5}),
+            r'differ in the number of classes: \[5\] and \[3\]',
+        ),
+        (anchors, of_small(**{'model.auxiliary_head': None}), r"differ in their parts: \['decode_head'\] and"),
+        (anchors, of_small(**{'model.data_preprocessor.mean': [1.0] * 3}), 'differ in mean of data_preprocessor'),
+        (anchors, of_small(**{'model.data_preprocessor.std': [1.0] * 3}), 'differ in std of data_preprocessor'),
+        (anchors, of_small(**{'model.data_preprocessor.bgr_to_rgb': False}), 'differ in bgr_to_rgb'),
+        (anchors, of_small(**{'model.backbone.final_norm': True}), 'differ in final_norm: True and False'),
+        (
+            anchors,
+            of_small(**{'model.backbone.out_indices': [1], 'model.decode_head.in_index': 0}),
+            r'levels do not correspond: .* after blocks \(1,\), but those of the large one, \(1, 3\), .* to \(0, 1\)',
+        ),
+        (
+            anchors,
+            of_small(**{'model.backbone.anchor.depth': 6}),
+            'small model must come first, but its backbone has 6 blocks',
+        ),
+        (anchors, of_small(**{'model.type': 'DepthEstimator'}), 'differ in the kind of model: DepthEstimator and'),
+        (upernets, of_small(**{'model.backbone.out_origin': True}), '0.py: MMSegmentation.s backbone has out_origin'),
+    ],
+)
+def test_refuses_pairs_that_cannot_be_stitched(kind, change, message, make_pair, run_tool, tmp_path):
+    refused(make_pair(kind, change), run_tool, tmp_path, message)
+
+
+def test_refuses_models_in_the_wrong_order_and_of_other_classes(make_pair, run_tool, tmp_path):
+    pair = make_pair(anchors)
+    small, large = pair.words[:2], pair.words[2:]
+    refused(pair, run_tool, tmp_path, 'its backbone has 4 blocks .* the large one.s 2 .* swap them', large + small)
+    refused(pair, run_tool, tmp_path, 'small model must come first', large + large)
+    refused(pair, run_tool, tmp_path, r'1.pth is of another architecture than .*0.py: ', small[:1] + large[1:] + large)
+    content = torch.load(pair.checkpoint(0))
+    content['meta'] = {'dataset_meta': dict(classes=('left', 'ground', 'right'))}
+    torch.save(content, pair.checkpoint(0))
+    refused(pair, run_tool, tmp_path, 'differ in their classes: ')
+
+
+def test_refuses_files_that_do_not_serve(make_pair, run_tool, tmp_path, capsys):
+    pair = make_pair(anchors)
+    for position, what in enumerate(('config', 'checkpoint', 'config', 'checkpoint')):
+        words = list(pair.words)
+        words[position] = tmp_path / 'none'
+        refused(pair, run_tool, tmp_path, f"no {what} at '{tmp_path / 'none'}'", words)
+    (tmp_path / 'empty.py').write_text('x = 1')
+    refused(pair, run_tool, tmp_path, 'empty.py has no model', [tmp_path / 'empty.py', *pair.words[1:]])
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('stitch', *pair.words, '--out', pair.folder / '1.py')
+    assert_one_line(stopped.value, '1.pth is one of the two checkpoints: choose another --out')
+    for words, message in ((['--out', 'x.txt'], 'must end in .py'), (['--out', 'x.py', '--routes', '-1'], '0 or more')):
+        with pytest.raises(SystemExit):
+            run_tool('stitch', *pair.words, *words)
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(backbone=dict(type='MixVisionTransformer')), 'has a MixVisionTransformer backbone: an anchor must be'),
+        (dict(backbone=dict(type='NoSuchThing')), 'cannot build the model of .*0.py: .*NoSuchThing'),
+        (dict(text_encoder=dict(type='NoSuchThing')), '0.py has model.text_encoder, which cannot exist once for each'),
+    ],
+)
+def test_refuses_models_it_does_not_know(changes, message, make_pair, run_tool, tmp_path):
+    pair = make_pair(anchors)
+    for key, value in changes.items():
+        pair.configs[0].model[key] = ConfigDict(value)
+    pair.configs[0].dump(pair.folder / '0.py')
+    refused(pair, run_tool, tmp_path, message)
+
+
+def test_refuses_an_anchor_that_gives_other_features(make_pair, run_tool, tmp_path, monkeypatch):
+    pair = make_pair(segmenters)
+    monkeypatch.setattr('tools.stitch.largest_difference', lambda *_: 0.5)
+    refused(pair, run_tool, tmp_path, r'0.py cannot be stitched: as an anchor it gives other features \(0.5\)')

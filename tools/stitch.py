@@ -1,0 +1,114 @@
+"""Stitch two finished models of OpenMMLab: write the config and the checkpoint of a model that holds both.
+
+$ python tools/stitch.py SMALL_CONFIG SMALL_CHECKPOINT LARGE_CONFIG LARGE_CHECKPOINT --out stitched.py
+$ python tools/test.py stitched.py stitched.pth --routes anchors
+$ python tools/train.py stitched.py
+
+The two are segmentors or detectors with mmsnnet's AnchorViT, or with MMSegmentation's VisionTransformer, BEiT or MAE.
+They stay as they are: each is a route of the stitched model. Training teaches the routes between them. Data, schedule
+and evaluation are the large model's.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmsnnet.building import build_model, load_weights
+from mmsnnet.cli import command
+from mmsnnet.errors import UserError
+from mmsnnet.evaluation import versions
+from mmsnnet.files import write_file
+from mmsnnet.finished import FinishedModel, check_pair, differences, load_finished
+from mmsnnet.joining import absolute, join_configs, join_models, largest_difference
+from mmsnnet.models import find_backbone
+from mmsnnet.models.tuning import WAYS
+
+# Float32 in another order of operations differs less; a mistake, more.
+TOLERANCE = 1e-3
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    for size in ('small', 'large'):
+        parser.add_argument(f'{size}_config', help=f'config file of the {size} model')
+        parser.add_argument(f'{size}_checkpoint', help=f'checkpoint file of the {size} model')
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE.py', help='config to write; the checkpoint goes to FILE.pth'
+    )
+    parser.add_argument(
+        '--exact',
+        choices=WAYS,
+        default='adapters',
+        help='what routes with a switch train beside the two models: low-rank updates or copies of blocks (adapters)',
+    )
+    parser.add_argument(
+        '--routes', type=int, default=8, metavar='N', help='how many routes with a switch to train, 0 for all (8)'
+    )
+    args = parser.parse_args()
+    if args.out.suffix != '.py':
+        parser.error(f'--out must end in .py, got {args.out}')
+    if args.routes < 0:
+        parser.error(f'--routes must be 0 or more, got {args.routes}')
+    return args
+
+
+def load_pair(args: argparse.Namespace) -> list[FinishedModel]:
+    """The two models of the arguments, which can be stitched."""
+    small = load_finished(args.small_config, args.small_checkpoint)
+    large = load_finished(args.large_config, args.large_checkpoint)
+    check_pair(small, large)
+    for note in (*small.notes, *large.notes, *differences(small, large)):
+        print(f'note: {note}')
+    return [small, large]
+
+
+def check_routes(stitched: nn.Module, models: list[FinishedModel]) -> None:
+    """Compare each anchor's route with its finished model.
+
+    Raises:
+        ValueError: they differ.
+    """
+    space = find_backbone(stitched).space
+    for index, model in enumerate(models):
+        difference = largest_difference(stitched, model, index)
+        print(f'route {space[index].name}: features of {model.checkpoint}, largest difference {difference:.2g}')
+        if not difference < TOLERANCE:
+            raise UserError(
+                f'{model.config} cannot be stitched: as an anchor it gives other features ({difference:.2g})'
+            )
+
+
+def write_checkpoint(stitched: nn.Module, models: list[FinishedModel], path: Path) -> None:
+    """Write the weights of all models. Routes with a switch have not trained yet."""
+    meta = {'versions': versions(), 'dataset_meta': models[-1].meta.get('dataset_meta')}
+    space = find_backbone(stitched).space
+    finished = [space[index].name for index, _ in enumerate(models)]
+    content = {'state_dict': stitched.state_dict(), 'meta': meta, 'trained_routes': finished}
+    write_file(path, lambda partial: torch.save(content, partial))
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    checkpoint = args.out.with_suffix('.pth')
+    if absolute(str(checkpoint)) in map(absolute, (args.small_checkpoint, args.large_checkpoint)):
+        raise UserError(f'{checkpoint} is one of the two checkpoints: choose another --out')
+    models = load_pair(args)
+    cfg = join_configs(models, checkpoint, args.exact, args.routes)
+    # The random stitching layers are the same each time.
+    torch.manual_seed(0)
+    stitched = join_models(cfg, models)
+    check_routes(stitched, models)
+    write_checkpoint(stitched, models, checkpoint)
+    write_file(args.out, lambda partial: cfg.dump(partial))
+    load_weights(build_model(Config.fromfile(args.out)), str(checkpoint))
+    print(f'{len(find_backbone(stitched).space)} routes: wrote {args.out}, to train, and {checkpoint}, to test')
+
+
+if __name__ == '__main__':
+    main()
