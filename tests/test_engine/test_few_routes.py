@@ -354,3 +354,8 @@ def test_a_detector_chooses_by_loss(make_detection_config, change):
     assert len(last_checkpoint(runner)['trained_routes']) == 3
     _, drawn_again = train(cfg)
     assert drawn == drawn_again
+    # What losses draw at random does not depend on which routes came before.
+    routes, state = list(find_backbone(runner.model).space), torch.get_rng_state()
+    together = focus_module.route_losses(runner, routes, 2, seed=3)
+    assert {route.id: focus_module.route_losses(runner, [route], 2, seed=3)[route.id] for route in routes} == together
+    assert torch.equal(torch.get_rng_state(), state)
