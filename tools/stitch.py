@@ -3,25 +3,30 @@
 $ python tools/stitch.py SMALL_CONFIG SMALL_CHECKPOINT LARGE_CONFIG LARGE_CHECKPOINT --out stitched.py
 $ python tools/test.py stitched.py stitched.pth --routes anchors
 $ python tools/train.py stitched.py
+$ python tools/stitch.py --add budget:120 STITCHED_CONFIG STITCHED_CHECKPOINT --out grown.py
 
 The two are segmentors or detectors with mmsnnet's AnchorViT, or with MMSegmentation's VisionTransformer, BEiT or MAE.
 They stay as they are: each is a route of the stitched model. Training teaches the routes between them. Data, schedule
-and evaluation are the large model's.
+and evaluation are the large model's. With --add, a stitched model gets weights for one more route. To train them
+changes nothing else of it.
 """
 
 import argparse
+import copy
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmsnnet.building import build_model, load_weights
 from mmsnnet.cli import command
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import versions
-from mmsnnet.files import write_file
+from mmsnnet.files import check_file, write_file
 from mmsnnet.finished import FinishedModel, check_pair, differences, load_finished
+from mmsnnet.growing import add_to_config, find_new_route, grown_model
 from mmsnnet.joining import absolute, join_configs, join_models, largest_difference
 from mmsnnet.models import find_backbone
 from mmsnnet.models.tuning import WAYS
@@ -34,9 +39,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    for size in ('small', 'large'):
-        parser.add_argument(f'{size}_config', help=f'config file of the {size} model')
-        parser.add_argument(f'{size}_checkpoint', help=f'checkpoint file of the {size} model')
+    parser.add_argument(
+        'models',
+        nargs='+',
+        metavar='CONFIG CHECKPOINT',
+        help='config and checkpoint files of the small and of the large model; with --add, of the stitched one',
+    )
     parser.add_argument(
         '--out', type=Path, required=True, metavar='FILE.py', help='config to write; the checkpoint goes to FILE.pth'
     )
@@ -49,7 +57,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--routes', type=int, default=8, metavar='N', help='how many routes with a switch to train, 0 for all (8)'
     )
+    parser.add_argument(
+        '--add',
+        metavar='ROUTE',
+        help="route to add to a stitched model: an id, a name, or 'budget:120', the most expensive one of at most 120 "
+        'GFLOPs',
+    )
     args = parser.parse_args()
+    expected = 2 if args.add else 4
+    if len(args.models) != expected:
+        wanted = 'config and checkpoint of one stitched model' if args.add else 'two configs, each with a checkpoint'
+        parser.error(f'give {wanted}, got {len(args.models)} files')
     if args.out.suffix != '.py':
         parser.error(f'--out must end in .py, got {args.out}')
     if args.routes < 0:
@@ -59,8 +77,7 @@ def parse_args() -> argparse.Namespace:
 
 def load_pair(args: argparse.Namespace) -> list[FinishedModel]:
     """The two models of the arguments, which can be stitched."""
-    small = load_finished(args.small_config, args.small_checkpoint)
-    large = load_finished(args.large_config, args.large_checkpoint)
+    small, large = (load_finished(*args.models[index : index + 2]) for index in (0, 2))
     check_pair(small, large)
     for note in (*small.notes, *large.notes, *differences(small, large)):
         print(f'note: {note}')
@@ -92,12 +109,8 @@ def write_checkpoint(stitched: nn.Module, models: list[FinishedModel], path: Pat
     write_file(path, lambda partial: torch.save(content, partial))
 
 
-@command
-def main() -> None:
-    args = parse_args()
-    checkpoint = args.out.with_suffix('.pth')
-    if absolute(str(checkpoint)) in map(absolute, (args.small_checkpoint, args.large_checkpoint)):
-        raise UserError(f'{checkpoint} is one of the two checkpoints: choose another --out')
+def stitch(args: argparse.Namespace, checkpoint: Path) -> None:
+    """Write a model of two finished ones."""
     models = load_pair(args)
     cfg = join_configs(models, checkpoint, args.exact, args.routes)
     # The random stitching layers are the same each time.
@@ -108,6 +121,28 @@ def main() -> None:
     write_file(args.out, lambda partial: cfg.dump(partial))
     load_weights(build_model(Config.fromfile(args.out)), str(checkpoint))
     print(f'{len(find_backbone(stitched).space)} routes: wrote {args.out}, to train, and {checkpoint}, to test')
+
+
+def add_route(args: argparse.Namespace, checkpoint: Path) -> None:
+    """Write a stitched model with one more route to train."""
+    cfg = Config.fromfile(check_file(args.models[0], 'config'))
+    content = CheckpointLoader.load_checkpoint(check_file(args.models[1], 'checkpoint'), map_location='cpu')
+    route = find_new_route(build_model(copy.deepcopy(cfg)), cfg, args.add)
+    grown_cfg = add_to_config(cfg, route, absolute(str(checkpoint)))
+    content['state_dict'] = grown_model(grown_cfg, content['state_dict'], route).state_dict()
+    kept = {key: content[key] for key in ('state_dict', 'meta', 'trained_routes') if key in content}
+    write_file(checkpoint, lambda partial: torch.save(kept, partial))
+    write_file(args.out, lambda partial: grown_cfg.dump(partial))
+    print(f'route {route}: wrote {args.out}, to train, and {checkpoint}, from which training starts')
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    checkpoint = args.out.with_suffix('.pth')
+    if absolute(str(checkpoint)) in map(absolute, args.models):
+        raise UserError(f'{checkpoint} is one of the given checkpoints: choose another --out')
+    (add_route if args.add else stitch)(args, checkpoint)
 
 
 if __name__ == '__main__':

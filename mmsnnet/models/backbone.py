@@ -82,7 +82,7 @@ class PlainViTBackbone(BaseModule):
 
     def plan_of(self, route: Route) -> Plan:
         """The steps of a route."""
-        return make_plan(self.space, route, self.out_indices, self.own_exits, self.tuning_of(route))
+        return self._make_plan(route, self.tuning_of(route))
 
     def tuning_of(self, route: Route) -> str:
         """The name of the tuning that a route runs on; without any, the anchors' own weights."""
@@ -161,6 +161,9 @@ class PlainViTBackbone(BaseModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def _make_plan(self, route: Route, tuning: str) -> Plan:
+        return make_plan(self.space, route, self.out_indices, self.own_exits, tuning)
 
     def _freeze(self, anchors: Iterable[int]) -> None:
         """Keep some anchors as they are."""

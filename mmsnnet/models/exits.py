@@ -83,11 +83,11 @@ class PerExit(BaseModule):
                 load_part(head, type(head).__name__, **checkpoint)
         self.restart_copies()
 
-    def restart_copies(self) -> None:
-        """Let copies start from the present weights of the anchors' heads."""
-        for name, copy in self.tuned.items():
+    def restart_copies(self, names: Sequence[str] | None = None) -> None:
+        """Let copies, all or those of some tunings, start from the present weights of the anchors' heads."""
+        for name in self.tuned if names is None else names:
             anchor = int(name) if name.isdecimal() else last_anchor(name, len(self.anchors))
-            copy.load_state_dict(self.anchors[anchor].state_dict())
+            self.tuned[name].load_state_dict(self.anchors[anchor].state_dict())
 
     def head(self, exit_: Exit) -> nn.Module:
         """The neck or head of an exit.

@@ -144,6 +144,11 @@ class StitchedViT(PlainViTBackbone):
         for tuning in self.tunings.values():
             tuning.restart_layers(super().layer)
 
+    def restart_tuning(self, name: str) -> None:
+        """Let one tuning start from the anchors, and from the stitching layers that routes share."""
+        self.tunings[name].restart(self.anchors)
+        self.tunings[name].restart_layers(super().layer)
+
     def set_route(self, route: int | str | Route) -> Route:
         """Set the route to run, by id, name or value; allocates nothing. Returns it.
 
@@ -180,8 +185,14 @@ class StitchedViT(PlainViTBackbone):
         return StitchingLayer(in_dim, out_dim, self.lora_rank)
 
     def _make_tunings(self, rank: int) -> nn.ModuleDict:
-        """One for each name that the plans have."""
-        runs = [step for plan in self._plans for step in plan if isinstance(step, Run) and step.tuning]
+        """One for each route with its own, and one for all others.
+
+        That one has every block that a route with a switch may run, so that it is the same whichever have their own.
+        """
+        plans = list(self._plans)
+        if self.exact:
+            plans += [self._make_plan(route, SHARED) for route in self.space if route.kind != 'anchor']
+        runs = [step for plan in plans for step in plan if isinstance(step, Run) and step.tuning]
         blocks: dict[str, set[tuple[int, int]]] = {}
         for run in runs:
             blocks.setdefault(run.tuning, set()).update((run.anchor, index) for index in range(run.start, run.stop))
