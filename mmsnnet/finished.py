@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmsnnet.building import build_model
+from mmsnnet.compat.untrusted import load_untrusted
 from mmsnnet.convert_mmseg import LoneAnchor, convert_mmseg_backbone, is_mmseg_vit
 from mmsnnet.errors import UserError
-from mmsnnet.files import check_file
+from mmsnnet.files import check_file, is_url
 from mmsnnet.models import AnchorViT, create_anchor, find_mismatch
 from mmsnnet.models.anchors import check_compatible
 from mmsnnet.models.weights import without_pretrained
@@ -32,6 +34,7 @@ class FinishedModel:
         cfg: plain values.
         model: with its weights, in evaluation mode.
         meta: of the checkpoint.
+        is_plain: whether training can load the checkpoint, which then has no pickled objects beside the weights.
         vit: its backbone as an anchor.
         notes: what a user should know of how it was read.
     """
@@ -41,13 +44,9 @@ class FinishedModel:
     cfg: dict
     model: nn.Module
     meta: dict
+    is_plain: bool
     vit: LoneAnchor
     notes: tuple[str, ...]
-
-    @property
-    def is_converted(self) -> bool:
-        """Whether the checkpoint has the backbone in other names than an anchor's."""
-        return not isinstance(self.model.backbone, AnchorViT)
 
     @property
     def parts(self) -> list[str]:
@@ -62,7 +61,7 @@ def load_finished(config: str, checkpoint: str) -> FinishedModel:
         ValueError: a model that cannot become part of a stitched one; a checkpoint that is not of this model.
     """
     cfg = Config.fromfile(check_file(config, 'config')).to_dict()
-    content = CheckpointLoader.load_checkpoint(check_file(checkpoint, 'checkpoint'), map_location='cpu')
+    content, is_plain = _read(check_file(checkpoint, 'checkpoint'))
     weights = content.get('state_dict', content)
     model, notes = _build(cfg, config), []
     if is_mmseg_vit(model.backbone) and _PATCH_BIAS in weights and _PATCH_BIAS not in model.state_dict():
@@ -75,7 +74,7 @@ def load_finished(config: str, checkpoint: str) -> FinishedModel:
         raise UserError(f'{checkpoint} is of another architecture than {config}: {problem}')
     model.load_state_dict(weights)
     vit = _anchor_of(model.backbone, cfg['model']['backbone'], config)
-    return FinishedModel(config, checkpoint, cfg, model.eval(), content.get('meta', {}), vit, tuple(notes))
+    return FinishedModel(config, checkpoint, cfg, model.eval(), content.get('meta', {}), is_plain, vit, tuple(notes))
 
 
 def check_pair(small: FinishedModel, large: FinishedModel) -> None:
@@ -118,6 +117,14 @@ def differences(small: FinishedModel, large: FinishedModel) -> list[str]:
         if first != second:
             notes.append(f"{key} differs: the large model's is used for both")
     return notes
+
+
+def _read(checkpoint: str) -> tuple[dict, bool]:
+    """What a checkpoint holds, and whether it is plain. MMEngine by itself pickles the loss history into it."""
+    if is_url(checkpoint):
+        return CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'), True
+    content, unread = load_untrusted(Path(checkpoint))
+    return content, not unread
 
 
 def _build(cfg: dict, config: str) -> nn.Module:

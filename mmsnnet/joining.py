@@ -12,7 +12,7 @@ from mmsnnet.building import build_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
 from mmsnnet.finished import FinishedModel
-from mmsnnet.models import PerExit, find_backbone
+from mmsnnet.models import AnchorViT, PerExit, find_backbone
 
 # Layer-wise decay of OpenMMLab knows OpenMMLab's backbones only. What each calls the rate:
 _LAYER_DECAY = {
@@ -34,41 +34,9 @@ def join_configs(models: Sequence[FinishedModel], checkpoint: Path, exact: str, 
     cfg = copy.deepcopy(models[-1].cfg)
     for key in ('work_dir', 'experiment_name', 'launcher'):
         cfg.pop(key, None)
-    model = cfg['model']
-    for key in ('pretrained', 'init_cfg'):
-        model.pop(key, None)
-    vit = models[-1].vit
-    model['backbone'] = {
-        'type': 'mmsnnet.StitchedViT',
-        'anchors': [_anchor(each, index, checkpoint) for index, each in enumerate(models)],
-        'out_indices': vit.out_indices,
-        'final_norm': vit.final_norm,
-        'exits': 'own',
-        'exact': exact,
-        'with_cp': model['backbone'].get('with_cp', False),
-    }
-    for name in models[-1].parts:
-        model[name] = _part(models, name)
-        if isinstance(model[name], list):
-            # MMSegmentation does not initialise lists of heads.
-            model['init_cfg'] = {'type': 'Pretrained', 'checkpoint': absolute(str(checkpoint))}
-    focus = {'focus': {'routes': num_routes}} if num_routes else {}
-    # Uniform over the routes, whatever they cost: it suits models of any size.
-    hook = {'type': 'mmsnnet.StitchSamplingHook', 'sampler': {'type': 'UniformSampler'}, **focus}
-    imports = cfg.get('custom_imports') or {}
-    if cfg.get('optim_wrapper'):
-        cfg['optim_wrapper'] = _with_our_layer_decay(cfg['optim_wrapper'], len(models))
+    model = _model(models, checkpoint, exact)
     return Config(
-        {
-            **cfg,
-            'custom_imports': {**imports, 'imports': [*_listed(imports.get('imports')), 'mmsnnet']},
-            'custom_hooks': [*(cfg.get('custom_hooks') or []), hook],
-            'val_cfg': _loop(cfg, 'val', 'mmsnnet.StitchValLoop', 'anchors'),
-            'test_cfg': _loop(cfg, 'test', 'mmsnnet.StitchTestLoop', 'trained'),
-            'find_unused_parameters': True,
-            'load_from': None,
-            'resume': False,
-        }
+        {**cfg, **_training(cfg, len(models), num_routes), 'model': model, 'load_from': None, 'resume': False}
     )
 
 
@@ -113,32 +81,78 @@ def absolute(path: str) -> str:
     return path if is_url(path) else str(Path(path).resolve())
 
 
+def _model(models: Sequence[FinishedModel], checkpoint: Path, exact: str) -> dict:
+    """The settings of the stitched model."""
+    largest = models[-1]
+    model = {key: value for key, value in largest.cfg['model'].items() if key not in ('pretrained', 'init_cfg')}
+    model['backbone'] = {
+        'type': 'mmsnnet.StitchedViT',
+        'anchors': [_anchor(each, index, checkpoint) for index, each in enumerate(models)],
+        'out_indices': largest.vit.out_indices,
+        'final_norm': largest.vit.final_norm,
+        'exits': 'own',
+        'exact': exact,
+        'with_cp': model['backbone'].get('with_cp', False),
+    }
+    for name in largest.parts:
+        model[name] = _part(models, name, checkpoint)
+        if isinstance(model[name], list):
+            # MMSegmentation does not initialise lists of heads.
+            model['init_cfg'] = {'type': 'Pretrained', 'checkpoint': absolute(str(checkpoint))}
+    return model
+
+
+def _training(cfg: dict, num_anchors: int, num_routes: int) -> dict:
+    """What training and evaluating routes takes beside the settings of a config."""
+    focus = {'focus': {'routes': num_routes}} if num_routes else {}
+    # Uniform over the routes, whatever they cost: it suits models of any size.
+    hook = {'type': 'mmsnnet.StitchSamplingHook', 'sampler': {'type': 'UniformSampler'}, **focus}
+    imports = cfg.get('custom_imports') or {}
+    settings = {
+        'custom_imports': {**imports, 'imports': [*_listed(imports.get('imports')), 'mmsnnet']},
+        'custom_hooks': [*(cfg.get('custom_hooks') or []), hook],
+        'val_cfg': _loop(cfg, 'val', 'mmsnnet.StitchValLoop', 'anchors'),
+        'test_cfg': _loop(cfg, 'test', 'mmsnnet.StitchTestLoop', 'trained'),
+        'find_unused_parameters': True,
+    }
+    if cfg.get('optim_wrapper'):
+        settings['optim_wrapper'] = _with_our_layer_decay(cfg['optim_wrapper'], num_anchors)
+    return settings
+
+
 def _anchor(model: FinishedModel, index: int, checkpoint: Path) -> dict:
     """An anchor's config. Converted weights are in the stitched model's checkpoint only."""
-    source, place = (str(checkpoint), index) if model.is_converted else (model.checkpoint, 0)
-    return {**model.vit.anchor, 'init_cfg': _pretrained(source, f'backbone.anchors.{place}.')}
+    has_names = isinstance(model.model.backbone, AnchorViT)
+    own = 'backbone.anchors.0.' if has_names else None
+    return {**model.vit.anchor, 'init_cfg': _pretrained(model, own, checkpoint, f'backbone.anchors.{index}.')}
 
 
-def _part(models: Sequence[FinishedModel], name: str) -> dict | list[dict]:
+def _part(models: Sequence[FinishedModel], name: str, checkpoint: Path) -> dict | list[dict]:
     """The config of a neck, a head, or a list of heads."""
     parts = [each.cfg['model'][name] for each in models]
     if not isinstance(parts[-1], list):
-        return _per_exit(models, parts, f'{name}.')
+        return _per_exit(models, parts, name, checkpoint)
     counts = [len(part) if isinstance(part, list) else 1 for part in parts]
     if len(set(counts)) > 1:
         raise UserError(f'the models cannot be stitched, they differ in the number of heads in {name}: {counts}')
-    return [_per_exit(models, heads, f'{name}.{index}.') for index, heads in enumerate(zip(*parts, strict=True))]
-
-
-def _per_exit(models: Sequence[FinishedModel], heads: Sequence[dict], prefix: str) -> dict:
-    loaded = [
-        {**head, 'init_cfg': _pretrained(each.checkpoint, prefix)} for head, each in zip(heads, models, strict=True)
+    return [
+        _per_exit(models, heads, f'{name}.{index}', checkpoint) for index, heads in enumerate(zip(*parts, strict=True))
     ]
-    return {'type': 'mmsnnet.PerExit', 'heads': loaded, 'exact': True}
 
 
-def _pretrained(checkpoint: str, prefix: str) -> dict:
-    return {'type': 'Pretrained', 'checkpoint': absolute(checkpoint), 'prefix': prefix}
+def _per_exit(models: Sequence[FinishedModel], heads: Sequence[dict], name: str, checkpoint: Path) -> dict:
+    init_cfgs = [
+        _pretrained(each, f'{name}.', checkpoint, f'{name}.anchors.{index}.') for index, each in enumerate(models)
+    ]
+    heads = [{**head, 'init_cfg': init_cfg} for head, init_cfg in zip(heads, init_cfgs, strict=True)]
+    return {'type': 'mmsnnet.PerExit', 'heads': heads, 'exact': True}
+
+
+def _pretrained(model: FinishedModel, own_prefix: str | None, checkpoint: Path, prefix: str) -> dict:
+    """Where training loads a part from: its own checkpoint, or else that of the stitched model."""
+    is_own = own_prefix is not None and model.is_plain
+    source, start = (model.checkpoint, own_prefix) if is_own else (str(checkpoint), prefix)
+    return {'type': 'Pretrained', 'checkpoint': absolute(source), 'prefix': start}
 
 
 def _loop(cfg: dict, phase: str, type_: str, routes: str) -> dict | None:

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 from toy_exact import anchor_config
 from toy_job import CROP, assert_one_line
 from toys import randomise
 
 from mmsnnet.building import build_model, load_weights
 from mmsnnet.engine.exit_checks import check_exits
+from mmsnnet.errors import UserError
 from mmsnnet.export import slim_config, slim_state_dict
 from mmsnnet.models import find_backbone, model_cost, route_costs
 from mmsnnet.models.blank_batch import blank_batch
@@ -250,6 +253,24 @@ def test_training_starts_from_the_weights_in_the_checkpoint(kind, make_pair, sti
             assert torch.equal(value, written[name]), name
     heads = {name.split('.')[0] for name in written if '.tuned.' in name}
     assert heads == {name for name in cfg.model if name.endswith(('head', 'neck'))}
+
+
+def test_checkpoints_with_pickled_objects_need_no_trust(make_pair, stitch):
+    """MMEngine pickles its loss history into checkpoints; training cannot read it back."""
+    pair = make_pair(anchors)
+    content = torch.load(pair.checkpoint(0))
+    torch.save(
+        {**content, 'message_hub': {'log_scalars': {'train/loss': HistoryBuffer([1.0], [1])}}}, pair.checkpoint(0)
+    )
+    with pytest.raises(UserError, match='pickled'):
+        CheckpointLoader.load_checkpoint(str(pair.checkpoint(0)))
+    cfg = stitch(pair)
+    model = build_model(copy.deepcopy(cfg))
+    model.init_weights()
+    for part, prefix in ((model.backbone, 'backbone.'), (model.decode_head, 'decode_head.')):
+        for name, value in part.anchors[0].state_dict().items():
+            own = prefix + ('anchors.0.' if prefix == 'backbone.' else '') + name
+            assert torch.equal(value, content['state_dict'][own]), name
 
 
 @pytest.mark.parametrize('kind', [anchors, detectors])
