@@ -175,7 +175,7 @@ def test_losses_are_those_of_each_route_alone(request, make):
     runner, _ = train(cfg)
     expected = losses_one_by_one(runner, 5, seed=3)
     found = focus_module.route_losses(runner, list(SPACE), 5, seed=3)
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-12)
     assert len({round(loss, 6) for loss in found.values()}) > 4
 
 
