@@ -102,7 +102,7 @@ class StitchSamplingHook(Hook):
             # A checkpoint of tools/stitch.py: no route has used its stitching layers.
             self._layers_are_solved = False
         if runner._resume:
-            self._resumed = {key: checkpoint.get(key) for key in ('focus', 'route_sampler')}
+            self._resumed = {key: checkpoint.get(key) for key in ('focus', 'route_sampler', 'trained_before')}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep which routes are trained, and what focus and sampler have learnt."""
@@ -110,6 +110,7 @@ class StitchSamplingHook(Hook):
         if backbone.trained_routes is not None:
             checkpoint['trained_routes'] = [backbone.space[id_].name for id_ in sorted(backbone.trained_routes)]
         if self.sampler:
+            checkpoint['trained_before'] = sorted(self._trained_before)
             checkpoint['focus'] = self.focus.state_dict(backbone)
             checkpoint['route_sampler'] = self.sampler.state_dict()
 
@@ -122,7 +123,9 @@ class StitchSamplingHook(Hook):
         self._shared_seed = shared_seed(runner, self.seed)
         self._batches_per_draw = runner.optim_wrapper._accumulative_counts if self.draw_per == 'step' else 1
         state = self._resumed.get('focus')
-        self._trained_before = self.backbone.trained_routes or frozenset()
+        # A resumed run began with what the interrupted one began with.
+        before = self._resumed.get('trained_before', self.backbone.trained_routes)
+        self._trained_before = frozenset(before or ())
         self.focus.start(runner, self.costs.gflops, self._shared_seed, self._batches_per_draw, state)
         self._start_sampler(self._resumed.get('route_sampler'))
         if self._layers_are_solved:
