@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from toys import SHARED
 
-from mmsnnet.building import forget_pretrained
+from mmsnnet.building import build_model, forget_pretrained
 
 ROOT = Path(__file__).parents[1]
 DATA_ROOTS = {
@@ -34,12 +35,22 @@ CONFIGS = [
 ]
 
 
-def on_sample(path: Path, data_root: Path) -> Config:
+def forget_weights(cfg: Config, folder: Path) -> None:
+    """Let a model start with random weights; finished anchors and heads from a checkpoint of such."""
+    forget_pretrained(cfg.model)
+    parts = [part for value in cfg.model.values() for part in (value if isinstance(value, list) else [value])]
+    heads = [head for part in parts if isinstance(part, dict) for head in part.get('heads', ())]
+    for part in (*cfg.model.backbone.anchors, *heads):
+        part.pop('init_cfg', None)
+    if cfg.model.backbone.get('exact'):
+        cfg.load_from = str(folder / 'finished.pth')
+        torch.save({'state_dict': build_model(cfg.copy()).state_dict()}, cfg.load_from)
+
+
+def on_sample(path: Path, data_root: Path, folder: Path) -> Config:
     """A config that trains one iteration and evaluates the anchors' routes on one image of a sample, saving nothing."""
     cfg = Config.fromfile(path)
-    forget_pretrained(cfg.model)
-    for anchor in cfg.model.backbone.anchors:
-        anchor.pop('init_cfg', None)
+    forget_weights(cfg, folder)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = str(data_root)
         loader.num_workers, loader.persistent_workers = 0, False
@@ -58,7 +69,11 @@ def on_sample(path: Path, data_root: Path) -> Config:
     cfg.val_cfg.routes = 'anchors'
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1, save_last=False)
-    cfg.custom_hooks[0].init_images = 2
+    hook = cfg.custom_hooks[0]
+    hook.init_images = 2
+    if 'focus' in hook:
+        # One image shows that routes can be chosen by their loss.
+        hook.focus.images = 1
     return cfg
 
 
@@ -68,7 +83,7 @@ def test_trains_and_evaluates_one_step(path, tmp_path):
     data_root = DATA_ROOTS[path.parent.name]
     if not data_root.is_dir():
         pytest.skip(f'no {data_root}: put it there, then run python -m pytest -m slow {Path(__file__).name}')
-    on_sample(path, data_root).dump(tmp_path / 'config.py')
+    on_sample(path, data_root, tmp_path).dump(tmp_path / 'config.py')
     command = [sys.executable, ROOT / 'tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'out']
     start = time.perf_counter()
     with (tmp_path / 'log').open('w') as log:
