@@ -15,7 +15,7 @@ from mmsnnet.models import find_backbone
 from mmsnnet.stitching import Record, StitchSpace, write_records
 from tools.experiments import jobs
 from tools.experiments.scenes import CLASSES, draw_scene
-from tools.experiments.worthwhile_routes import EIGHT, FOUR, MEAN_GFLOPS, SIXTEEN, WAYS, main
+from tools.experiments.worthwhile_routes import EIGHT, ENDS, FOUR, MEAN_GFLOPS, SIXTEEN, WAYS, main
 
 ROOT = Path(__file__).parents[2]
 SPACE = StitchSpace((6, 12))
@@ -46,6 +46,8 @@ def calls(monkeypatch) -> list[tuple[str, Path]]:
             cfg = Config.fromfile(config)
         is_stitched = 'anchors' in cfg.model.backbone
         focus = cfg.custom_hooks[0].get('focus') if is_stitched else None
+        # A dict lets the hook choose.
+        focus = list(FOUR) if isinstance(focus, dict) else focus
         if script == 'tools/train.py':
             log_file = folder / '20260101_100000' / 'vis_data' / 'scalars.json'
             log_file.parent.mkdir(parents=True)
@@ -134,8 +136,13 @@ def test_ways_start_from_the_anchors_of_their_seed(calls, tmp_path):
         assert (list(backbone.own_tunings) == list(FOUR)) == way.startswith('separate')
         if backbone.exact:
             assert way.startswith('copies') == (backbone.exact == 'copies')
-        num_routes = re.search(r'(\d+) routes', way)
-        assert len(cfg.custom_hooks[0].get('focus', SPACE)) == (int(num_routes[1]) if num_routes else len(SPACE))
+        focus = cfg.custom_hooks[0].get('focus')
+        assert (focus is not None) == ('routes' in way)
+        if isinstance(focus, dict):
+            assert way.endswith(f'{focus.routes} routes by {focus.by}')
+        elif focus:
+            assert f'{len(set(focus) - set(ENDS))} routes' in way
+            assert (set(ENDS) < set(focus)) == way.endswith('both ends')
 
 
 def test_lists_of_routes_grow_and_spread_over_the_costs():

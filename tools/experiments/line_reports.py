@@ -54,9 +54,8 @@ def format_page(results: dict) -> str:
 
 def _anchor_row(name: str, runs: dict) -> list[str]:
     points = runs['points']
-    above = spread(runs['above']) if 'above' in runs else ''
-    scores = spread(point.score for point in points)
-    return [name, f'{points[0].gflops:.3f}', scores, above, str(runs['iterations']), spread(runs['seconds'], 0)]
+    scores = [spread(point.score for point in points), spread(runs['above'])]
+    return [name, f'{points[0].gflops:.3f}', *scores, str(runs['iterations']), spread(runs['seconds'], 0)]
 
 
 def _way_row(way: str, runs: dict) -> list[str]:
@@ -85,10 +84,11 @@ def plot_ways(results: dict, figure: Figure) -> None:
         for index, seed in enumerate(runs['seeds']):
             line = [anchors[name]['points'][index] for name in ('small', 'large')]
             colour = f'C{index}'
-            axes.plot(*_columns(line), '--', color=colour, linewidth=1, label='between the anchors alone')
-            axes.plot(*anchors['middle']['points'][index], '*', color=colour, markersize=10, label='middle one alone')
+            axes.plot(*_columns(line), '--', color=colour, linewidth=1, label='mixing the small and the large one')
+            alone = [runs['points'][index] for runs in anchors.values()]
+            axes.plot(*_columns(alone), '*', color=colour, markersize=9, label='anchors alone')
             axes.plot(*_columns(list(seed['routes'].values())), '.', color=colour, alpha=0.6, label='routes')
-            axes.plot(*_columns(seed['hull']), color=colour, linewidth=1.2, label='mixing these')
+            axes.plot(*_columns(seed['hull']), color=colour, linewidth=1.2, label='mixing routes')
         axes.set_title(way, fontsize='medium')
         axes.grid(alpha=0.3)
     for axes in list(panels):

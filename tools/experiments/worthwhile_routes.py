@@ -27,7 +27,7 @@ from tools.experiments.lines import Point, height, mean_difference, share_below,
 from tools.experiments.reports import save_plot
 
 CONFIGS = Path('configs', 'scenes')
-SCENES = 'setr-naive_b8-1500_scenes-96x96.py'
+SCENES = 'setr-naive_b16-800_scenes-96x96.py'
 SIZES = {'small': 's6', 'middle': 'm9', 'large': 'l12'}
 ANCHORS = {name: CONFIGS / f'anchor-{size}_{SCENES}' for name, size in SIZES.items()}
 STITCHED = CONFIGS / f'stitched-s6-l12_{SCENES}'
@@ -45,6 +45,7 @@ SIXTEEN = (
     'l[0:6]-s[3:4]-l[8:12]',
     's[0:3]-l[6:12]',
 )
+ENDS = ('s[0:6]', 'l[0:12]')
 OWN_EXITS = {'model.backbone.exits': 'own'}
 COPIES = {**OWN_EXITS, 'model.backbone.exact': 'copies'}
 
@@ -61,12 +62,16 @@ def focus(routes: Sequence[str] | dict) -> dict:
 WAYS: dict[str, dict] = {
     'paper': {},
     'paper, 4 routes': focus(FOUR),
+    'paper, 4 routes and both ends': focus((*FOUR, *ENDS)),
     'own exits': OWN_EXITS,
     'own exits, 4 routes': {**OWN_EXITS, **focus(FOUR)},
     'adapters 32': adapters(32),
     'adapters 32, 16 routes': {**adapters(32), **focus(SIXTEEN)},
     'adapters 32, 8 routes': {**adapters(32), **focus(EIGHT)},
     'adapters 32, 4 routes': {**adapters(32), **focus(FOUR)},
+    'adapters 32, 4 routes by spread': {**adapters(32), **focus({'routes': 4, 'by': 'spread'})},
+    'adapters 32, 4 routes by loss': {**adapters(32), **focus({'routes': 4, 'by': 'loss'})},
+    'adapters 32, 4 routes by halving': {**adapters(32), **focus({'routes': 4, 'by': 'halving'})},
     'adapters 8, 4 routes': {**adapters(8), **focus(FOUR)},
     'copies, 8 routes': {**COPIES, **focus(EIGHT)},
     'copies, 4 routes': {**COPIES, **focus(FOUR)},
@@ -186,8 +191,9 @@ def collect(args: argparse.Namespace) -> dict:
     metric = main_metric(first)
     anchors = {name: anchor_results(args, name) for name in ANCHORS}
     lines = list(zip(anchors['small']['points'], anchors['large']['points'], strict=True))
-    middle = anchors['middle']['points']
-    anchors['middle']['above'] = [bar.score - height(line, bar.gflops) for bar, line in zip(middle, lines, strict=True)]
+    for runs in anchors.values():
+        pairs = zip(runs['points'], lines, strict=True)
+        runs['above'] = [alone.score - height(line, alone.gflops) for alone, line in pairs]
     ways = {way: way_results(args, way, lines, metric) for way in args.ways}
     if REFERENCE in ways:
         for runs in ways.values():

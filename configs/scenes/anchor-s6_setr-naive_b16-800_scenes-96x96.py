@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/setr-naive-narrow.py',
     '../_base_/no_stitching.py',
-    '../_base_/schedules/adamw_1500.py',
+    '../_base_/schedules/adamw_800.py',
     '../_base_/default_runtime.py',
     '../_base_/datasets/scenes_96x96.py',
 ]

@@ -1,14 +1,14 @@
 _base_ = [
     '../_base_/models/setr-naive-narrow.py',
     '../_base_/stitching.py',
-    '../_base_/schedules/adamw_1500.py',
+    '../_base_/schedules/adamw_800.py',
     '../_base_/default_runtime.py',
     '../_base_/datasets/scenes_96x96.py',
 ]
 custom_imports = dict(imports=['mmsnnet', 'tools.experiments.scenes'])
 # Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
-small = 'work_dirs/anchor-s6_setr-naive_b8-1500_scenes-96x96/iter_1500.pth'
-large = 'work_dirs/anchor-l12_setr-naive_b8-1500_scenes-96x96/iter_1500.pth'
+small = 'work_dirs/anchor-s6_setr-naive_b16-800_scenes-96x96/iter_800.pth'
+large = 'work_dirs/anchor-l12_setr-naive_b16-800_scenes-96x96/iter_800.pth'
 vit = dict(model='vit_tiny_patch16_224', img_size=_base_.crop_size, patch_size=8, weight_init='jax')
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),

@@ -1,6 +1,0 @@
-_base_ = './adamw_1k.py'
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, begin=50, end=1500, by_epoch=False),
-]
-train_cfg = dict(max_iters=1500, val_interval=1500)
