@@ -93,7 +93,7 @@ def plot_ways(results: dict, figure: Figure) -> None:
         axes.grid(alpha=0.3)
     for axes in list(panels):
         axes.set_visible(False)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside upper center', ncols=4)
     figure.supxlabel('GFLOPs')
     figure.supylabel(results['settings']['metric'])
 
