@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from tqdm import tqdm
 
@@ -22,11 +23,17 @@ STOPS = (1, 2, 4, 7)
 
 @dataclass
 class Job:
-    """One training and its evaluation; ``followed`` are routes that are evaluated on the way, too."""
+    """One training and its evaluation.
+
+    Attributes:
+        followed: routes that are evaluated on the way, too.
+        is_focused: whether a part of all routes trains: then these and the anchors' are evaluated, and no others.
+    """
 
     folder: Path
     config: Config
     followed: tuple[str, ...] = ()
+    is_focused: bool = False
 
     @property
     def path(self) -> Path:
@@ -35,6 +42,10 @@ class Job:
     @property
     def records(self) -> Path:
         return self.folder / 'stitches.json'
+
+    @property
+    def checkpoint(self) -> Path:
+        return self._checkpoint_at(self.config.train_cfg.max_iters)
 
     @property
     def minutes(self) -> float:
@@ -60,12 +71,21 @@ class Job:
             write_json(minutes, (time.time() - start) / 60)
         for stop, records in self.stops.items():
             self._evaluate(num_threads, stop, records, '--routes', *self.followed)
-        self._evaluate(num_threads, self.config.train_cfg.max_iters, self.records)
+        self._evaluate(num_threads, self.config.train_cfg.max_iters, self.records, *self._focus())
+
+    def _focus(self) -> list[str]:
+        """What lets a test evaluate the anchors' routes and those that were trained."""
+        if not self.is_focused:
+            return []
+        anchors = (str(index) for index in range(len(self.config.model.backbone.anchors)))
+        return ['--routes', *anchors, *torch.load(self.checkpoint, 'cpu', weights_only=True)['trained_routes']]
+
+    def _checkpoint_at(self, iteration: int) -> Path:
+        return self.folder / f'iter_{iteration}.pth'
 
     def _evaluate(self, num_threads: int, iteration: int, records: Path, *words: str) -> None:
         if not records.exists():
-            checkpoint = self.folder / f'iter_{iteration}.pth'
-            words = 'tools/test.py', self.path, checkpoint, '--work-dir', records.parent, *words
+            words = 'tools/test.py', self.path, self._checkpoint_at(iteration), '--work-dir', records.parent, *words
             run(self.folder / 'log.txt', num_threads, *words)
 
 
@@ -77,7 +97,9 @@ def run(log: Path, num_threads: int, *words: str | Path) -> None:
     """
     with log.open('a') as output:
         print('$ python', *words, file=output, flush=True)
-        environment = {**os.environ, 'OMP_NUM_THREADS': str(num_threads)}
+        # Configs of experiments import data sets from here.
+        path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get('PYTHONPATH')]))
+        environment = {**os.environ, 'OMP_NUM_THREADS': str(num_threads), 'PYTHONPATH': path}
         command = [sys.executable, *map(str, words)]
         done = subprocess.run(command, check=False, stdout=output, stderr=subprocess.STDOUT, env=environment)
     if done.returncode:
