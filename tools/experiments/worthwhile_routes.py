@@ -27,31 +27,35 @@ from tools.experiments.lines import Point, height, mean_difference, share_below,
 from tools.experiments.reports import save_plot
 
 CONFIGS = Path('configs', 'scenes')
-SCENES = 'setr-naive_b16-800_scenes-96x96.py'
-SIZES = {'small': 's6', 'middle': 'm9', 'large': 'l12'}
+SCENES = 'setr-naive_b8-800_scenes-96x96.py'
+SIZES = {'small': 's6', 'middle': 'm6', 'large': 'l6'}
 ANCHORS = {name: CONFIGS / f'anchor-{size}_{SCENES}' for name, size in SIZES.items()}
-STITCHED = CONFIGS / f'stitched-s6-l12_{SCENES}'
+STITCHED = CONFIGS / f'stitched-s6-l6_{SCENES}'
 # Routes that end in the small anchor or return to the large one, one of each cost but the highest.
-FOUR = ('l[0:2]-s[1:6]', 'l[0:4]-s[2:6]', 'l[0:4]-s[2:5]-l[10:12]', 'l[0:6]-s[3:5]-l[10:12]')
-EIGHT = (*FOUR, 'l[0:6]-s[3:6]', 'l[0:8]-s[4:6]', 'l[0:2]-s[1:5]-l[10:12]', 'l[0:8]-s[4:5]-l[10:12]')
+FOUR = ('l[0:1]-s[1:6]', 'l[0:2]-s[2:6]', 'l[0:2]-s[2:5]-l[5:6]', 'l[0:3]-s[3:5]-l[5:6]')
+EIGHT = (*FOUR, 'l[0:3]-s[3:6]', 'l[0:4]-s[4:6]', 'l[0:1]-s[1:5]-l[5:6]', 'l[0:4]-s[4:5]-l[5:6]')
 SIXTEEN = (
     *EIGHT,
-    'l[0:10]-s[5:6]',
-    'l[0:2]-s[1:2]-l[4:12]',
-    'l[0:2]-s[1:3]-l[6:12]',
-    'l[0:2]-s[1:4]-l[8:12]',
-    'l[0:4]-s[2:3]-l[6:12]',
-    'l[0:4]-s[2:4]-l[8:12]',
-    'l[0:6]-s[3:4]-l[8:12]',
-    's[0:3]-l[6:12]',
+    'l[0:5]-s[5:6]',
+    'l[0:1]-s[1:2]-l[2:6]',
+    'l[0:1]-s[1:3]-l[3:6]',
+    'l[0:1]-s[1:4]-l[4:6]',
+    'l[0:2]-s[2:3]-l[3:6]',
+    'l[0:2]-s[2:4]-l[4:6]',
+    'l[0:3]-s[3:4]-l[4:6]',
+    's[0:3]-l[3:6]',
 )
-ENDS = ('s[0:6]', 'l[0:12]')
+ENDS = ('s[0:6]', 'l[0:6]')
 OWN_EXITS = {'model.backbone.exits': 'own'}
 COPIES = {**OWN_EXITS, 'model.backbone.exact': 'copies'}
 
 
 def adapters(rank: int) -> dict:
     return {**OWN_EXITS, 'model.backbone.exact': 'adapters', 'model.backbone.adapter_rank': rank}
+
+
+def rate(lr: float) -> dict:
+    return {'optim_wrapper.optimizer.lr': lr}
 
 
 def focus(routes: Sequence[str] | dict) -> dict:
@@ -75,6 +79,11 @@ WAYS: dict[str, dict] = {
     'adapters 8, 4 routes': {**adapters(8), **focus(FOUR)},
     'copies, 8 routes': {**COPIES, **focus(EIGHT)},
     'copies, 4 routes': {**COPIES, **focus(FOUR)},
+    'paper, 4 routes, rate 1e-3': {**focus(FOUR), **rate(1e-3)},
+    'paper, 4 routes, rate 2e-3': {**focus(FOUR), **rate(2e-3)},
+    'adapters 32, 4 routes, rate 2e-3': {**adapters(32), **focus(FOUR), **rate(2e-3)},
+    'adapters 32, 4 routes, rate 5e-3': {**adapters(32), **focus(FOUR), **rate(5e-3)},
+    'copies, 4 routes, rate 2e-3': {**COPIES, **focus(FOUR), **rate(2e-3)},
     'separate adapters 32, 4 routes': {**adapters(32), **focus(FOUR), 'model.backbone.own_tunings': list(FOUR)},
 }
 # The way that others are compared with.

@@ -4,7 +4,7 @@ crop_size = (96, 96)
 train_pipeline = [dict(type='DrawScene'), dict(type='PackSegInputs')]
 test_pipeline = train_pipeline
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(type=dataset_type, first=1000, count=200_000, pipeline=train_pipeline))

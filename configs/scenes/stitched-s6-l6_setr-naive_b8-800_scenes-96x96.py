@@ -7,8 +7,8 @@ _base_ = [
 ]
 custom_imports = dict(imports=['mmsnnet', 'tools.experiments.scenes'])
 # Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
-small = 'work_dirs/anchor-s6_setr-naive_b16-800_scenes-96x96/iter_800.pth'
-large = 'work_dirs/anchor-l12_setr-naive_b16-800_scenes-96x96/iter_800.pth'
+small = 'work_dirs/anchor-s6_setr-naive_b8-800_scenes-96x96/iter_800.pth'
+large = 'work_dirs/anchor-l6_setr-naive_b8-800_scenes-96x96/iter_800.pth'
 vit = dict(model='vit_tiny_patch16_224', img_size=_base_.crop_size, patch_size=8, weight_init='jax')
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
@@ -18,7 +18,7 @@ model = dict(
         anchors=[
             dict(vit, embed_dim=48, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
-            dict(vit, embed_dim=144, depth=12, num_heads=3,
+            dict(vit, embed_dim=144, depth=6, num_heads=3,
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),
         ]),
     decode_head=dict(

@@ -1,6 +1,0 @@
-_base_ = './anchor-s6_setr-naive_b16-800_scenes-96x96.py'
-model = dict(
-    backbone=dict(anchor=dict(embed_dim=144, depth=12, num_heads=3)),
-    decode_head=dict(in_channels=144))
-# A wide model spoils at the small one's rate.
-optim_wrapper = dict(optimizer=dict(lr=1e-3))

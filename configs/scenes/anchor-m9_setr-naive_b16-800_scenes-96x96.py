@@ -1,5 +1,0 @@
-# Between the other two in cost: what a size in between reaches without any stitching.
-_base_ = './anchor-l12_setr-naive_b16-800_scenes-96x96.py'
-model = dict(
-    backbone=dict(anchor=dict(embed_dim=120, depth=9)),
-    decode_head=dict(in_channels=120))
