@@ -1,5 +1,6 @@
 """What the heads of an MMEngine model compute from images alone, without data and without post-processing."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,9 @@ from mmsnnet.models.exits import PerExit
 
 def head_outputs(model: nn.Module, images: Tensor) -> Any:
     """``mode='tensor'`` of a segmentor or detector on preprocessed images (B, 3, H, W)."""
+    if _wants_samples(getattr(model, 'decode_head', None)):
+        # MMSegmentation's own 'tensor' mode gives a head nothing but the features.
+        return model.decode_head(model.extract_feat(images), _blank_samples(images))
     return model(images, _blank_samples(images), mode='tensor')
 
 
@@ -34,6 +38,12 @@ def countable_outputs(model: nn.Module, images: Tensor, with_masks: bool = False
     roi_head = model.roi_head.head(features.exit) if isinstance(model.roi_head, PerExit) else model.roi_head
     with nullcontext() if with_masks else _without_masks(roi_head):
         return model.rpn_head(features), roi_head.forward(features, proposals, _blank_samples(images))
+
+
+def _wants_samples(head: nn.Module | None) -> bool:
+    """Whether a head, such as Mask2Former's, takes samples beside the features."""
+    head = head.anchors[0] if isinstance(head, PerExit) else head
+    return head is not None and 'batch_data_samples' in inspect.signature(head.forward).parameters
 
 
 def _blank_samples(images: Tensor) -> list[BaseDataElement]:
