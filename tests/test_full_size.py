@@ -72,8 +72,8 @@ def on_sample(path: Path, data_root: Path, folder: Path) -> Config:
     hook = cfg.custom_hooks[0]
     hook.init_images = 2
     if 'focus' in hook:
-        # One image shows that routes can be chosen by their loss.
-        hook.focus.images = 1
+        # To choose by loss would run all routes.
+        hook.focus = [2]
     return cfg
 
 
