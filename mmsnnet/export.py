@@ -17,6 +17,7 @@ from mmsnnet.stitching import Route
 
 # Hooks that only the supernet's training needs.
 STITCHING_HOOKS = ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')
+PER_EXIT = ('PerExit', 'mmsnnet.PerExit')
 # Settings of a StitchedViT and of a PerExit that a single route does not have.
 TRAINING_SETTINGS = (
     'lora_rank', 'exact', 'adapter_rank', 'own_tunings', 'frozen_anchors', 'compile_blocks', 'init_cfg'
@@ -49,7 +50,7 @@ def slim_config(cfg: Config, route: Route) -> Config:
 
 def _of_exit(part: dict, anchor: int) -> dict:
     """The config of a neck or head at one exit."""
-    if part.get('type') not in ('PerExit', 'mmsnnet.PerExit'):
+    if part.get('type') not in PER_EXIT:
         return part
     common = {key: value for key, value in part.items() if key not in PER_EXIT_SETTINGS}
     return type(part)({**part['heads'][anchor], **common})

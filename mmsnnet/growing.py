@@ -9,7 +9,7 @@ from torch import nn
 from mmsnnet.building import build_model
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.errors import UserError
-from mmsnnet.joining import is_stitching_hook
+from mmsnnet.export import PER_EXIT, STITCHING_HOOKS
 from mmsnnet.models import PerExit, StitchedViT, find_backbone, find_mismatch, route_costs
 from mmsnnet.settings import check_number
 from mmsnnet.stitching import Route
@@ -56,7 +56,7 @@ def add_to_config(cfg: Config, route: Route, checkpoint: str) -> Config:
     for part in [backbone, *per_exit_configs(cfg.model)]:
         part.own_tunings = [*part.get('own_tunings', []), route.name]
     for hook in cfg.custom_hooks:
-        if is_stitching_hook(hook):
+        if hook['type'] in STITCHING_HOOKS:
             hook.focus = [route.name]
     cfg.load_from, cfg.resume = checkpoint, False
     return cfg
@@ -85,7 +85,7 @@ def grown_model(cfg: Config, weights: dict[str, torch.Tensor], route: Route) -> 
 def per_exit_configs(model: dict) -> list[dict]:
     """Configs of all ``PerExit`` of a model."""
     parts = [part for value in model.values() for part in (value if isinstance(value, list) else [value])]
-    return [part for part in parts if isinstance(part, dict) and part.get('type') in ('PerExit', 'mmsnnet.PerExit')]
+    return [part for part in parts if isinstance(part, dict) and part.get('type') in PER_EXIT]
 
 
 def _number(text: str) -> float | str:

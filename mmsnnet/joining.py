@@ -71,11 +71,6 @@ def largest_difference(stitched: nn.Module, model: FinishedModel, index: int) ->
     return max(((ours - theirs).abs().max() / theirs.abs().max()).item() for ours, theirs in pairs)
 
 
-def is_stitching_hook(hook: dict) -> bool:
-    """Whether a hook's config is that of ``StitchSamplingHook``."""
-    return hook.get('type') in ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')
-
-
 def absolute(path: str) -> str:
     """A path that holds from any folder."""
     return path if is_url(path) else str(Path(path).resolve())
