@@ -50,12 +50,13 @@ OWN_EXITS = {'model.backbone.exits': 'own'}
 COPIES = {**OWN_EXITS, 'model.backbone.exact': 'copies'}
 
 
-def adapters(rank: int) -> dict:
-    return {**OWN_EXITS, 'model.backbone.exact': 'adapters', 'model.backbone.adapter_rank': rank}
-
-
 def rate(lr: float) -> dict:
     return {'optim_wrapper.optimizer.lr': lr}
+
+
+def adapters(rank: int) -> dict:
+    """Low-rank updates want a higher rate than all weights do."""
+    return {**OWN_EXITS, 'model.backbone.exact': 'adapters', 'model.backbone.adapter_rank': rank, **rate(2e-3)}
 
 
 def focus(routes: Sequence[str] | dict) -> dict:
@@ -81,7 +82,7 @@ WAYS: dict[str, dict] = {
     'copies, 4 routes': {**COPIES, **focus(FOUR)},
     'paper, 4 routes, rate 1e-3': {**focus(FOUR), **rate(1e-3)},
     'paper, 4 routes, rate 2e-3': {**focus(FOUR), **rate(2e-3)},
-    'adapters 32, 4 routes, rate 2e-3': {**adapters(32), **focus(FOUR), **rate(2e-3)},
+    'adapters 32, 4 routes, rate 5e-4': {**adapters(32), **focus(FOUR), **rate(5e-4)},
     'adapters 32, 4 routes, rate 5e-3': {**adapters(32), **focus(FOUR), **rate(5e-3)},
     'copies, 4 routes, rate 2e-3': {**COPIES, **focus(FOUR), **rate(2e-3)},
     'separate adapters 32, 4 routes': {**adapters(32), **focus(FOUR), 'model.backbone.own_tunings': list(FOUR)},
