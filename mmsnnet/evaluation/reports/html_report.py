@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, opacity
+from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, MIXING_LINE, by_cost, opacity
 from mmsnnet.files import finite_or_none, write_file
 from mmsnnet.stitching import Record, front_records
 
@@ -57,6 +57,8 @@ def _traces(
     """The records of each trace, by its name, in the order of drawing."""
     kinds = {kind: [record for record in records if record.kind == kind] for kind in KIND_COLOURS}
     traces = {'front': front_records(records, metric, cost)} | {kind: group for kind, group in kinds.items() if group}
+    if len(trained_alone) > 1:
+        traces[MIXING_LINE] = by_cost(trained_alone, cost)
     return traces | ({ALONE: trained_alone} if trained_alone else {})
 
 
@@ -94,8 +96,9 @@ def _plot_html(records: Sequence[Record], metric: str, cost: str, trained_alone:
 
 def _trace(go: Any, name: str, group: Sequence[Record], metric: str, cost: str) -> Any:
     x, y = [getattr(record, cost) for record in group], [record.metrics.get(metric) for record in group]
-    if name == 'front':
-        return go.Scatter(x=x, y=y, name=name, mode='lines', line={'color': '#999999'}, hoverinfo='skip')
+    lines = {'front': {'color': '#999999'}, MIXING_LINE: {'color': '#000000', 'width': 1, 'dash': 'dash'}}
+    if name in lines:
+        return go.Scatter(x=x, y=y, name=name, mode='lines', line=lines[name], hoverinfo='skip')
     opacities = [opacity(record) for record in group]
     marker = {'color': KIND_COLOURS.get(name), 'size': 14 if name == 'anchor' else 8, 'opacity': opacities}
     if name == ALONE:

@@ -15,6 +15,7 @@ COST_LABELS = {
     'params_m': 'parameters (M)',
     'memory_mb': 'memory (MiB)',
 }
+MIXING_LINE = 'line between them'
 # Of points of routes that have not been trained.
 PALE = 0.25
 
@@ -28,7 +29,8 @@ def plot_pareto(
 ) -> None:
     """Plot ``metric`` over a cost, the front as a line, kinds by colour, individually trained anchors as stars.
 
-    Routes that have not been trained are pale.
+    A dashed line joins the stars: anyone gets it by using now one of these models, now the other. Routes that have not
+    been trained are pale.
 
     Args:
         path: .png, .svg or another format of matplotlib's.
@@ -55,6 +57,11 @@ def plot_pareto(
     if trained_alone:
         style = {'marker': '*', 's': 220, 'color': '#F0E442', 'edgecolors': 'black'}
         axes.scatter(*_points(trained_alone, metric, cost), zorder=3, label='anchor trained alone', **style)
+    if len(trained_alone) > 1:
+        line = by_cost(trained_alone, cost)
+        axes.plot(
+            *_points(line, metric, cost), color='#000000', linestyle='--', linewidth=1, zorder=1, label=MIXING_LINE
+        )
     title = f'{len(records)} routes of one model, {len(front)} on the front'
     axes.set(xlabel=COST_LABELS[cost], ylabel=metric, title=title)
     axes.grid(alpha=0.3)
@@ -63,6 +70,11 @@ def plot_pareto(
     path = Path(path)
     write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))
     plt.close(figure)
+
+
+def by_cost(records: Sequence[Record], cost: str) -> list[Record]:
+    """Records from the cheapest to the most expensive."""
+    return sorted(records, key=lambda record: getattr(record, cost))
 
 
 def opacity(record: Record) -> float:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from mmsnnet.evaluation import format_record, format_table, write_full_report
-from mmsnnet.evaluation.reports.html_report import write_html
-from mmsnnet.evaluation.reports.plots import PALE
+from mmsnnet.evaluation.reports.html_report import _traces, write_html
+from mmsnnet.evaluation.reports.plots import PALE, plot_pareto
 from mmsnnet.stitching import BudgetTable, Record, StitchSpace, front_records, read_records, select
 
 SPACE = StitchSpace((3, 6))
@@ -54,6 +54,19 @@ def test_writes_all_files(tmp_path):
         rows = list(csv.DictReader(file))
     assert [float(row['mIoU']) for row in rows] == MIOU
     assert list(rows[0]) == ['id', 'name', 'kind', 'gflops', 'latency_ms', 'params_m', 'aAcc', 'mIoU']
+
+
+def test_a_line_joins_anchors_trained_alone(tmp_path):
+    """The one that anyone gets by using now one of them, now the other."""
+    large = Record(0, 'large', 'anchor', 17, 4, {'mIoU': 47}, latency_ms=13)
+    traces = _traces(make_records(), 'mIoU', 'gflops', [large, *ALONE])
+    assert [(record.gflops, record.metrics['mIoU']) for record in traces['line between them']] == [(10, 33), (17, 47)]
+    assert [record.name for record in _traces([], 'mIoU', 'latency_ms', [*ALONE, large])['line between them']] == [
+        'large', 'small'
+    ]  # fmt: skip
+    assert 'line between them' not in _traces(make_records(), 'mIoU', 'gflops', ALONE)
+    plot_pareto(make_records(), 'mIoU', tmp_path / 'plot.svg', [large, *ALONE])
+    assert 'stroke-dasharray' in (tmp_path / 'plot.svg').read_text()
 
 
 def test_without_metrics_there_are_records_and_table_only(tmp_path):
