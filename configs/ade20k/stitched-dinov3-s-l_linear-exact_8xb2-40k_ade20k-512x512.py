@@ -25,4 +25,5 @@ model = dict(
         ],
         exact=True),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)))
-optim_wrapper = dict(optimizer=dict(lr=1e-4))
+# Low-rank updates want a higher rate than all weights of a ViT do.
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
