@@ -13,6 +13,7 @@ from mmengine.runner import FlexibleRunner
 from ranks_job import state_of
 from torch import nn
 from torch.optim import SGD
+from toy_exact import make_exact, with_weights
 
 from mmsnnet.building import build_model, build_runner
 from mmsnnet.models import find_backbone
@@ -87,10 +88,12 @@ def two_rank_config(make_config, tmp_path):
 
 def test_ranks_stay_alike_and_average_their_gradients(two_rank_config, tmp_path):
     cfgs = {name: two_rank_config(name, **changes) for name, changes in CASES.items()}
+    cfgs['exact'] = with_weights(make_exact(two_rank_config('exact')), tmp_path)
+    cfgs['exact'].dump(tmp_path / 'exact.py')
     two_rank_config('whole', **ONE_MORE)
     two_rank_config('resumed', resume=True, load_from=str(tmp_path / 'one_route' / 'iter_2.pth'), **ONE_MORE)
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', 2, '--master_port', free_port()]
-    configs = [tmp_path / f'{name}.py' for name in (*CASES, 'whole', 'resumed')]
+    configs = [tmp_path / f'{name}.py' for name in (*cfgs, 'whole', 'resumed')]
     launch(*torchrun, ROOT / 'tests' / 'ranks_job.py', *configs)
     whole, resumed = left_by_ranks(tmp_path / 'whole'), left_by_ranks(tmp_path / 'resumed')
     for rank in range(2):
@@ -107,6 +110,10 @@ def test_ranks_stay_alike_and_average_their_gradients(two_rank_config, tmp_path)
         assert ranks[0]['trained_routes'] == ranks[1]['trained_routes']
         assert len(ranks[0]['trained_routes']) == (1 if name.startswith('focus') else 4)
         assert_close_states(ranks[0]['end'], end_by_hand(cfg, ranks), ranks[0]['start'])
+    # Law 11: finished anchors and their heads stay as they were.
+    finished = {key: value for key, value in ranks[0]['start'].items() if '.anchors.' in key}
+    assert {key.split('.')[0] for key in finished} == {'backbone', 'decode_head'}
+    assert_equal_states(finished, {key: ranks[0]['end'][key] for key in finished})
 
     # Threads of the process group, alive while the interpreter shuts down, have aborted ranks on a busy machine.
     for rank in range(2):
@@ -116,7 +123,7 @@ def test_ranks_stay_alike_and_average_their_gradients(two_rank_config, tmp_path)
     # One process chooses what two do.
     assert find_backbone(alone.model).trained_routes == left_by_ranks(tmp_path / 'focus_loss')[0]['trained_routes']
     solved = state_of(alone)
-    for key, value in ranks[0]['end'].items():
+    for key, value in left_by_ranks(tmp_path / 'focus_loss')[0]['end'].items():
         if key.endswith(('up.0.1.weight', 'up.0.2.weight', 'down.0.1.weight')):
             torch.testing.assert_close(value, solved[key], msg=key)
 

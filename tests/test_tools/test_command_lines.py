@@ -199,7 +199,7 @@ BAD_TRAINING = {
     'no model': ({}, "dict with the name of a timm model as 'model', got {.*'depth': 2.*}"),
     'anchor checkpoint': (
         {'model.backbone.anchors.0.init_cfg': dict(type='Pretrained', checkpoint='missing.pth')},
-        "no checkpoint 'missing.pth', from which anchor .* starts: train that anchor first",
+        "no checkpoint 'missing.pth', from which anchor .* starts: train it first",
     ),
     'patch size': ({'model.backbone.anchors.0.patch_size': 16}, r'differ in patch size: \(16, 16\) and \(8, 8\)'),
     'prefix tokens': ({'model.backbone.anchors.0.reg_tokens': 4}, 'prefix tokens .*: 5 and 1'),

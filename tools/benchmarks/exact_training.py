@@ -18,7 +18,7 @@ from torch import nn
 from mmsnnet.building import build_model
 from mmsnnet.engine.memory_check import configured_optimizer, configured_setting
 from mmsnnet.evaluation.profiling.training_memory import predict_training_memory, routes_by_memory
-from mmsnnet.models import StitchedViT, find_backbone
+from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from tools.benchmarks.common import Comparison, Pair, benchmark, compare, example_routes
 from tools.benchmarks.train_step import NUM_CLASSES, Segmentor, make_batch, make_step
 
@@ -67,6 +67,7 @@ def memory_gib(exact: str | None) -> float:
 def run_benchmark(args: Namespace) -> list[Comparison]:
     models = {name: make_model(args.pair, exact, args.device) for name, exact in WAYS.items()}
     memory = {name: memory_gib(exact) for name, exact in WAYS.items()}
+    costs = route_costs(models['all weights'].backbone, (args.pair.image_size,) * 2)
     comparisons = []
     for kind in KINDS:
         route = example_routes(models['all weights'].backbone.space)[kind]
@@ -75,7 +76,7 @@ def run_benchmark(args: Namespace) -> list[Comparison]:
         batch = make_batch(models['all weights'].backbone, args)
         for name in ('adapters', 'copies'):
             pair = {way: make_step(models[way], *batch, lr=0.0) for way in (name, 'all weights')}
-            details = {f'{way} GiB': memory[way] for way in pair}
+            details = {'gflops': costs[route.id].gflops, **{f'{way} GiB': memory[way] for way in pair}}
             comparisons.append(compare(f'{kind} {route}', pair, args, None, **details))
     return comparisons
 

@@ -49,13 +49,14 @@ class MAEAnchor(nn.Module):
         )
         self.blocks = self.mae.layers
         self.position_module = None  # each block has relative positions of its own
+        self.norm = nn.Identity()
         self._copy_weights(anchor)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
         patches, grid = self.mae.patch_embed(images)
         return torch.cat([self.mae.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.mae.pos_embed, grid
 
-    def run(self, tokens: Tensor, start: int, stop: int, grid: Grid) -> Tensor:
+    def run(self, tokens: Tensor, start: int, stop: int, grid: Grid, stand_ins: None = None) -> Tensor:
         for index in range(start, stop):
             tokens = self.blocks[index](tokens)
         return tokens
