@@ -73,8 +73,9 @@ def plot_pareto(
 
 
 def by_cost(records: Sequence[Record], cost: str) -> list[Record]:
-    """Records from the cheapest to the most expensive."""
-    return sorted(records, key=lambda record: getattr(record, cost))
+    """Records whose cost was measured, from the cheapest to the most expensive."""
+    measured = [record for record in records if getattr(record, cost) is not None]
+    return sorted(measured, key=lambda record: getattr(record, cost))
 
 
 def opacity(record: Record) -> float:

@@ -65,6 +65,10 @@ def test_a_line_joins_anchors_trained_alone(tmp_path):
         'large', 'small'
     ]  # fmt: skip
     assert 'line between them' not in _traces(make_records(), 'mIoU', 'gflops', ALONE)
+    # Anchors alone are often evaluated without being timed.
+    untimed = [replace(record, latency_ms=None) for record in (large, *ALONE)]
+    assert _traces(make_records(), 'mIoU', 'latency_ms', untimed)['line between them'] == []
+    write_full_report(make_records(), tmp_path / 'untimed', trained_alone=untimed)
     plot_pareto(make_records(), 'mIoU', tmp_path / 'plot.svg', [large, *ALONE])
     assert 'stroke-dasharray' in (tmp_path / 'plot.svg').read_text()
 
