@@ -30,7 +30,7 @@ def height(line: Line, gflops: float) -> float:
 
 
 def upper_hull(points: Sequence[Point]) -> list[Point]:
-    """What mixing some models reaches: the concave line above all of them, from the cheapest to the dearest."""
+    """What mixing some models reaches: the concave line above all of them, from the cheapest to the most expensive."""
     hull: list[Point] = []
     # Of points that cost the same, the best comes last, and takes the place of the others.
     for point in sorted(points):
