@@ -1,6 +1,8 @@
 """Every config builds at full size (on shapes alone), fits its data set, and costs what was published."""
 
+import copy
 import ctypes
+import functools
 import json
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +29,23 @@ EXACT = [path for path in STITCHED if '-exact' in path.name]
 S_L = ROOT / 'configs/ade20k/stitched-deit3-s-l_setr-naive_8xb2-160k_ade20k-512x512.py'
 
 
+@functools.cache
+def _read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def read(path: Path) -> Config:
+    """A config of its own for each caller: reading one takes as long as many a test."""
+    return copy.deepcopy(_read(path))
+
+
+@functools.cache
+def built(path: Path) -> torch.nn.Module:
+    """A config's model, of shapes alone. Tests share it: they only look."""
+    with torch.device('meta'):
+        return build_model(read(path))
+
+
 def of_anchors(head: torch.nn.Module) -> list[torch.nn.Module]:
     """A head, or those of a ``PerExit``."""
     return list(head.anchors) if isinstance(head, PerExit) else [head]
@@ -39,9 +58,7 @@ def test_file_names_are_unique_as_mim_needs():
 
 @pytest.mark.parametrize('path', SEGMENTORS, ids=lambda path: path.stem)
 def test_config_builds_and_fits_its_data_set(path):
-    cfg = Config.fromfile(path)
-    with torch.device('meta'):
-        model = build_model(cfg)
+    cfg, model = read(path), built(path)
     heads = [*of_anchors(model.decode_head), *(getattr(model, 'auxiliary_head', None) or [])]
     classes = cfg.train_dataloader.dataset.get('metainfo', {}).get('classes')
     classes = classes or DATASETS.get(f'mmseg.{cfg.train_dataloader.dataset.type}').METAINFO['classes']
@@ -59,9 +76,7 @@ def test_config_builds_and_fits_its_data_set(path):
 
 @pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
 def test_detector_builds_and_fits_its_data_set(path):
-    cfg = Config.fromfile(path)
-    with torch.device('meta'):
-        model = build_model(cfg)
+    cfg, model = read(path), built(path)
     for head in of_anchors(model.roi_head):
         for part in (head.bbox_head, head.mask_head):
             parts = part if isinstance(part, torch.nn.ModuleList) else [part]
@@ -82,9 +97,7 @@ def test_detector_builds_and_fits_its_data_set(path):
 
 @pytest.mark.parametrize('path', [path for path in DETECTORS if path.parent.name == 'coco'], ids=lambda path: path.stem)
 def test_coco_configs_train_as_vitdet(path):
-    cfg = Config.fromfile(path)
-    with torch.device('meta'):
-        model = build_model(cfg)
+    cfg, model = read(path), built(path)
     wrapper = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}  # AMP wants a GPU
     groups = {group['name']: group['lr_scale'] for group in build_optim_wrapper(model, wrapper).optimizer.param_groups}
     for index, anchor in enumerate(model.backbone.anchors if path not in EXACT else ()):
@@ -109,7 +122,7 @@ def _return_memory():
 
 def detection_costs(name: str) -> list[float]:
     (path,) = [path for path in DETECTORS if path.name.startswith(f'{name}_mask-rcnn_') and '100e' in path.name]
-    model = build_model(Config.fromfile(path))
+    model = build_model(read(path))
     if name.startswith('anchor'):
         return [model_cost(model, (1024, 1024)).gflops]
     return route_costs(model, (1024, 1024)).gflops
@@ -130,12 +143,12 @@ def test_detectors_cost_what_was_published():
 
 @pytest.mark.parametrize('path', EXACT, ids=lambda path: path.stem)
 def test_exact_configs_start_from_what_their_anchors_leave(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     backbone = cfg.model.backbone
     parts = [name for name in ('neck', 'decode_head', 'rpn_head', 'roi_head') if name in cfg.model]
     for index, anchor in enumerate(backbone.anchors):
         first = cfg.model[parts[0]].heads[index].init_cfg.checkpoint
-        alone = Config.fromfile(path.parent / f'{Path(first).parent.name}.py')
+        alone = read(path.parent / f'{Path(first).parent.name}.py')
         assert Path(first).name == f'iter_{alone.train_cfg.max_iters}.pth'
         assert anchor.model == alone.model.backbone.anchor.model
         assert anchor.get('windowed') == alone.model.backbone.anchor.get('windowed')
@@ -153,13 +166,12 @@ def test_exact_configs_start_from_what_their_anchors_leave(path):
 
 @pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)
 def test_heads_serve_the_exits(path):
-    with torch.device('meta'):
-        check_exits(build_model(Config.fromfile(path)))
+    check_exits(built(path))
 
 
 @pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)
 def test_stitched_configs_train_and_evaluate_routes(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     assert [hook.type for hook in cfg.custom_hooks] == ['mmsnnet.StitchSamplingHook']
     assert (cfg.val_cfg.type, cfg.test_cfg.type) == ('mmsnnet.StitchValLoop', 'mmsnnet.StitchTestLoop')
     assert cfg.test_cfg.routes == ('trained' if path in EXACT else 'all')
@@ -168,14 +180,14 @@ def test_stitched_configs_train_and_evaluate_routes(path):
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if path.name.startswith('anchor')], ids=lambda p: p.stem)
 def test_anchor_configs_train_and_evaluate_with_mmengine_s_own_loops(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     assert cfg.model.backbone.type == 'mmsnnet.AnchorViT'
     assert (cfg.custom_hooks, cfg.val_cfg, cfg.test_cfg) == ([], {'type': 'ValLoop'}, {'type': 'TestLoop'})
 
 
 def test_both_recipes_of_the_released_code_are_there():
-    as_run = Config.fromfile(S_L).optim_wrapper
-    intended = Config.fromfile(str(S_L).replace('160k_', '160k-head-lr10_')).optim_wrapper
+    as_run = read(S_L).optim_wrapper
+    intended = read(Path(str(S_L).replace('160k_', '160k-head-lr10_'))).optim_wrapper
     assert (as_run.optimizer.weight_decay, as_run.get('paramwise_cfg')) == (5e-4, None)
     assert intended.optimizer.weight_decay == 0
     assert intended.paramwise_cfg.custom_keys.head.lr_mult == 10
@@ -183,7 +195,7 @@ def test_both_recipes_of_the_released_code_are_there():
 
 @pytest.fixture(scope='module')
 def s_l_costs():
-    model = build_model(Config.fromfile(S_L))
+    model = build_model(read(S_L))
     return find_backbone(model).space, route_costs(model, (512, 512))
 
 
@@ -227,7 +239,7 @@ def test_small_stitched_configs_start_from_the_checkpoints_that_their_anchors_le
         (stitched,) = ROOT.glob(f'configs/{name}/stitched-*.py')
         for anchor in Config.fromfile(stitched).model.backbone.anchors:
             checkpoint = Path(anchor.init_cfg.checkpoint)
-            alone = Config.fromfile(ROOT / 'configs' / name / f'{checkpoint.parent.name}.py')
+            alone = read(ROOT / 'configs' / name / f'{checkpoint.parent.name}.py')
             assert checkpoint.name == f'iter_{alone.train_cfg.max_iters}.pth'
             wanted = {key: value for key, value in anchor.items() if key != 'init_cfg'}
             assert wanted == alone.model.backbone.anchor

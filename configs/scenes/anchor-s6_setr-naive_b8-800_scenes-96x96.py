@@ -12,5 +12,5 @@ model = dict(
         type='mmsnnet.AnchorViT',
         anchor=dict(
             model='vit_tiny_patch16_224', img_size=_base_.crop_size, patch_size=8, weight_init='jax',
-            embed_dim=48, depth=6, num_heads=2)),
-    decode_head=dict(in_channels=48, num_classes=13))
+            embed_dim=32, depth=6, num_heads=2)),
+    decode_head=dict(in_channels=32, num_classes=13))

@@ -16,7 +16,7 @@ model = dict(
         type='mmsnnet.StitchedViT',
         lora_rank=16,
         anchors=[
-            dict(vit, embed_dim=48, depth=6, num_heads=2,
+            dict(vit, embed_dim=32, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
             dict(vit, embed_dim=144, depth=6, num_heads=3,
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),

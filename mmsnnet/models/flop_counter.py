@@ -1,5 +1,7 @@
 """Measure with fvcore what each part of a model costs."""
 
+import copy
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,14 +16,14 @@ from mmsnnet.models.exits import PerExit
 from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import StitchedViT, find_backbone
 from mmsnnet.stitching import Cost, CostTable, Exit, all_layers
-from mmsnnet.stitching.cost import Part, plan_parts
+from mmsnnet.stitching.cost import Part
 
 
 def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
     """Cost of every route of the ``StitchedViT`` in ``model``, for one image of ``input_shape`` (height, width).
 
-    Runs the model's parts on its device, identical blocks once, so that a table of 134 routes costs less than one pass
-    of the largest.
+    Runs embeddings, stitching layers, neck and heads on the model's device. Blocks, which cost most, are counted from
+    their shapes, so that a table of 134 routes costs far less than one pass of the largest.
 
     Args:
         model: a ``StitchedViT``, or a model that holds one and, like MMEngine's, takes ``mode='tensor'``. Auxiliary
@@ -40,26 +42,32 @@ def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
             if model is backbone:
                 parts['rest', anchor] = Cost()
             elif ('rest', backbone.exit.anchor) not in parts:
-                used_levels = _used_levels(model, backbone, images)
-                parts['rest', backbone.exit.anchor] = _rest(model, backbone, parts, used_levels, input_shape)
+                used_levels, parts['rest', backbone.exit.anchor] = _measure_rest(model, backbone, images)
     finally:
         backbone.set_route(route)
         model.train(was_training)
     return CostTable([backbone.plan_of(route) for route in backbone.space], parts, used_levels)
 
 
-def _rest(
-    model: nn.Module,
-    backbone: StitchedViT,
-    parts: dict[Part, Cost],
-    used_levels: Sequence[int],
-    input_shape: tuple[int, int],
-) -> Cost:
-    """Cost of neck and heads at the exit of the route that is set."""
-    whole = model_cost(model, input_shape)
-    *own, _ = plan_parts(backbone.plan, used_levels)
-    flops = whole.flops - sum(parts[part].flops for part in own)
-    return Cost(flops, whole.params - _num_params(backbone) - _params_of_other_exits(model, backbone.exit))
+def _measure_rest(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tuple[tuple[int, ...], Cost]:
+    """The output levels that neck and heads read at the exit of the route that is set, and the cost of neck and heads.
+
+    The backbone does not run: neck and heads get blank maps.
+    """
+    with torch.no_grad():
+        grid = backbone.start(images, 0).grid
+    maps = [torch.zeros(1, backbone.out_channels, *grid, device=images.device) for _ in backbone.out_indices]
+
+    def results(*given: Tensor) -> Any:
+        backbone.forward = lambda _: backbone.leave(given)
+        try:
+            return countable_outputs(model, images)
+        finally:
+            del backbone.forward
+
+    params = _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)) - _num_params(backbone)
+    rest = Cost(count_flops(results, model, *maps), params - _params_of_other_exits(model, backbone.exit))
+    return _used_levels(results, maps), rest
 
 
 def _params_of_other_exits(model: nn.Module, exit_: Exit) -> int:
@@ -96,6 +104,12 @@ def count_flops(function: Callable[..., Any], owner: nn.Module, *inputs: Any) ->
         return int(analysis.total())
 
 
+def _without_memory(module: nn.Module) -> nn.Module:
+    """A copy of a module on ``meta``, which computes shapes alone, in no time."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return copy.deepcopy(module, {id(tensor): nn.Parameter(tensor.to('meta'), False) for tensor in tensors})
+
+
 def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
     parts: dict[Part, Cost] = {}
     tokens_of = []
@@ -111,11 +125,12 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
         parts['embed', index] = Cost(embed_flops, embed_params)
         parts['norm', index] = Cost(count_flops(anchor.norm, anchor.norm, tokens), norm_params)
         flops_of: dict[tuple, int] = {}
+        twin = _without_memory(anchor)
         for block, module in enumerate(anchor.blocks):
             shapes = shapes_of(module)
             if shapes not in flops_of:
-                run = lambda x, a=anchor, b=block, g=grid: a.run(x, b, b + 1, g)  # noqa: E731
-                flops_of[shapes] = count_flops(run, anchor, tokens)
+                run = lambda x, a=twin, b=block, g=grid: a.run(x, b, b + 1, g)  # noqa: E731
+                flops_of[shapes] = count_flops(run, twin, tokens.to('meta'))
             parts[index, block] = Cost(flops_of[shapes], _num_params(module))
     flops_of = {}
     for key in all_layers(backbone.space, backbone.own_exits):
@@ -128,26 +143,18 @@ def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
     return parts
 
 
-def _used_levels(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tuple[int, ...]:
-    """Output levels that the model's result depends on.
+def _used_levels(results: Callable[..., Any], maps: Sequence[Tensor]) -> tuple[int, ...]:
+    """Output levels that results of maps depend on.
 
     fvcore counts only what the result depends on: a tap that only an auxiliary head reads costs nothing.
     """
-    if len(backbone.out_indices) == 1:
+    if len(maps) == 1:
         return (0,)
-    maps: list[Tensor] = []
-
-    def cut(module: nn.Module, args: tuple, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        maps.extend(output.detach().requires_grad_() for output in outputs)
-        return backbone.leave(tuple(maps))
-
-    handle = backbone.register_forward_hook(cut)
-    try:
-        with torch.enable_grad():
-            read = _leaves(_tensors(countable_outputs(model, images)))
-    finally:
-        handle.remove()
-    return tuple(level for level, map_ in enumerate(maps) if map_ in read)
+    with torch.enable_grad():
+        # A head may return a map as it is.
+        given = [map_.detach().requires_grad_() for map_ in maps]
+        read = _leaves(_tensors(results(*given)))
+    return tuple(level for level, map_ in enumerate(given) if map_ in read)
 
 
 def _leaves(results: list[Tensor]) -> set[Tensor]:

@@ -173,14 +173,12 @@ def assert_close_states(first: dict, second: dict, start: dict) -> None:
     assert moved > 10
 
 
-@pytest.mark.parametrize('launcher', ['torchrun', 'dist_train.sh', 'mim', 'slurm'])
+@pytest.mark.parametrize('launcher', ['dist_train.sh', 'mim', 'slurm'])
 def test_launchers_train_on_two_ranks(two_rank_config, tmp_path, launcher):
     two_rank_config(launcher, launcher='none')
     config, port = tmp_path / f'{launcher}.py', free_port()
-    if launcher == 'torchrun':
-        words = ['-m', 'torch.distributed.run', '--nproc_per_node', 2, '--master_port', port, 'tools/train.py', config]
-        launch(sys.executable, *words, '--launcher', 'pytorch')
-    elif launcher == 'dist_train.sh':
+    if launcher == 'dist_train.sh':
+        # By torchrun.
         path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
         launch('bash', 'tools/dist_train.sh', config, 2, PORT=port, PATH=path)
     elif launcher == 'mim':

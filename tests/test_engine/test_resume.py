@@ -127,8 +127,7 @@ def with_noise(cfg):
         ({'train_dataloader.num_workers': 2, 'train_dataloader.sampler.type': 'DefaultSampler'}, 6),
         ({'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
         ({'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': 'batch'}, 4),
-        (HALVING, 2),
-        ({**HALVING, 'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 4),
+        ({**HALVING, 'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
         ({**HALVING, 'optim_wrapper.accumulative_counts': 2}, 4),
         ({**HALVING, 'custom_hooks.0.focus': dict(routes=3, by='loss', images=3)}, 3),
     ],
@@ -139,9 +138,8 @@ def with_noise(cfg):
         'second pass',
         'sampler that learns',
         'accumulated',
-        'before a round of halving',
-        'between rounds, sampler that learns',
-        'halving, accumulated',
+        'before a round of halving, sampler that learns',
+        'between rounds of halving, accumulated',
         'focus by loss',
     ],
 )
@@ -194,14 +192,11 @@ def test_refuses_epochs_without_a_batch(make_config):
         train(cfg)
 
 
-@pytest.mark.parametrize('task', ['segmentation', 'detection'])
-def test_killed_and_resumed_from_the_command_line(make_config, make_detection_config, tmp_path, task):
-    if task == 'segmentation':
-        make = lambda **changes: random_model(make_config, **changes)  # noqa: E731
-    else:
-        make = lambda **changes: make_detection_config(  # noqa: E731
-            **{'train_cfg.max_iters': ITERATIONS, 'default_hooks.checkpoint.interval': 1, **changes}
-        )
+def test_killed_and_resumed_from_the_command_line(make_detection_config, tmp_path):
+    def make(**changes):
+        changes = {'train_cfg.max_iters': ITERATIONS, 'default_hooks.checkpoint.interval': 1, **changes}
+        return make_detection_config(**changes)
+
     whole, _ = train(make(work_dir=str(tmp_path / 'whole')))
     config = tmp_path / 'job.py'
     make(work_dir=str(tmp_path / 'parts')).dump(config)

@@ -1,9 +1,5 @@
 """Few routes of many: one from each part of the range of costs, alike wherever they are chosen."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from toys import deit3_s_l_costs
 
@@ -61,18 +57,6 @@ def test_spread_takes_kinds_in_turn_and_draws_by_seed():
         choices.add(tuple(chosen))
     assert len(choices) > 1
     assert spread_scores(groups, space, 3) == spread_scores(groups, space, 3)
-
-
-def test_a_spread_draw_is_the_same_in_every_process():
-    code = (
-        'from mmsnnet.stitching import StitchSpace; from mmsnnet.stitching.focus import spread_scores; '
-        'print(spread_scores([[2, 3, 4, 5], [6, 7]], StitchSpace((3, 6)), 5))'
-    )
-    for hash_seed in ('1', '2'):
-        command = [sys.executable, '-c', code]
-        environment = {**os.environ, 'PYTHONHASHSEED': hash_seed}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == str(spread_scores([[2, 3, 4, 5], [6, 7]], SPACE, 5))
 
 
 def test_choices_by_loss_and_draw_are_made_before_the_first_iteration():

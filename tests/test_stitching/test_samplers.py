@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import random
@@ -14,8 +15,10 @@ from mmsnnet.stitching import (
     Record,
     ResourceConstrainedSampler,
     SandwichSampler,
+    StitchSpace,
     UniformSampler,
 )
+from mmsnnet.stitching.focus import spread_scores
 from mmsnnet.stitching.samplers import group_by_cost, group_by_interval
 
 GFLOPS = [1.0, 2.0, 3.0, 50.0, 51.0, 100.0]
@@ -79,14 +82,20 @@ def test_seeds_are_unrelated(sampler):
 
 
 def test_another_process_draws_the_same():
+    """Samplers and the draw of a focus do not go by hashes, which differ."""
+    groups = [[2, 3, 4, 5], [6, 7]]
     code = (
-        'from mmsnnet.stitching import ResourceConstrainedSampler\n'
+        'from mmsnnet.stitching import ResourceConstrainedSampler, StitchSpace\n'
+        'from mmsnnet.stitching.focus import spread_scores\n'
         f'sampler = ResourceConstrainedSampler({GFLOPS}, seed=3)\n'
-        'print([sampler(iteration) for iteration in range(50)])'
+        f'scores = spread_scores({groups}, StitchSpace((3, 6)), 5)\n'
+        'print([[sampler(iteration) for iteration in range(50)], [*scores.items()]])'
     )
     environment = {**os.environ, 'PYTHONHASHSEED': '1'}
     run = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == draw(ResourceConstrainedSampler(GFLOPS, seed=3), 50)
+    drawn, scores = ast.literal_eval(run.stdout)
+    assert drawn == draw(ResourceConstrainedSampler(GFLOPS, seed=3), 50)
+    assert dict(scores) == spread_scores(groups, StitchSpace((3, 6)), 5)
 
 
 def test_draws_do_not_touch_the_global_generator():

@@ -1,7 +1,6 @@
 """The real command lines on a toy job."""
 
 import functools
-import json
 import signal
 import subprocess
 import sys
@@ -255,7 +254,6 @@ def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file,
     ('package', 'job', 'iterations'),
     [
         ('mmsegmentation', 'make_config', 4),
-        ('mmsnnet', 'make_config', 4),
         ('mmdet', 'make_detection_config', 3),
     ],
 )
@@ -271,15 +269,14 @@ def test_mim_trains_tests_and_runs(package, job, iterations, request, tmp_path):
     mim('train', package, config, '--launcher', 'none', '--gpus', '0', '--work-dir', tmp_path / 'mim')
     checkpoint = tmp_path / 'mim' / f'iter_{iterations}.pth'
     assert checkpoint.exists()
-    # MMDetection's own script imports mmcv's operators before it reads the config: it needs compiled mmcv.
+    # MMDetection's own script imports mmcv's operators before it reads the config: it needs compiled mmcv. On ranks,
+    # `mim train mmsnnet` runs, too.
     tester = 'mmsnnet' if package == 'mmdet' else package
     mim('test', tester, config, '--checkpoint', checkpoint, '--gpus', '0', '--work-dir', tmp_path / 'tested')
     assert len(read_records(next((tmp_path / 'tested').glob('**/stitches.json')))) == 4
-    if package == 'mmsnnet':
-        mim('run', package, 'flops', config, '--shape', '64', '64', '--json', tmp_path / 'flops.json')
-        assert len(json.loads((tmp_path / 'flops.json').read_text())) == 4
-        mim('run', package, 'benchmark', config, checkpoint, '--out', tmp_path / 'benchmark')
-        assert (tmp_path / 'benchmark' / 'report.html').exists()
+    if package == 'mmsegmentation':
+        mim('run', 'mmsnnet', 'flops', config, '--shape', '64', '64', '--json', tmp_path / 'flops.json')
+        assert len(read_records(tmp_path / 'flops.json')) == 4
 
 
 @pytest.mark.parametrize('error', [ValueError('zip() argument 2 is shorter'), RuntimeError('mat1 and mat2 shapes')])

@@ -15,7 +15,7 @@ from mmsnnet.models import find_backbone
 from mmsnnet.stitching import Record, StitchSpace, write_records
 from tools.experiments import jobs
 from tools.experiments.scenes import CLASSES, draw_scene
-from tools.experiments.worthwhile_routes import EIGHT, ENDS, FOUR, MEAN_GFLOPS, SIXTEEN, WAYS, main
+from tools.experiments.worthwhile_routes import EIGHT, FOUR, MEAN_GFLOPS, SIXTEEN, WAYS, main
 
 ROOT = Path(__file__).parents[2]
 SPACE = StitchSpace((6, 6))
@@ -57,7 +57,7 @@ def calls(monkeypatch) -> list[tuple[str, Path]]:
         seed = cfg.randomness.seed
         provenance = {'device': 'a processor', 'images': 500, 'versions': {'torch': '2'}}
         if not is_stitched:
-            gflops = {48: SMALL, 108: MIDDLE, 144: LARGE}[cfg.model.backbone.anchor.embed_dim]
+            gflops = {32: SMALL, 108: MIDDLE, 144: LARGE}[cfg.model.backbone.anchor.embed_dim]
             metrics = {'mIoU': 30 + (gflops - 1) / 1.2 - seed}
             record = Record(0, 'alone', 'anchor', gflops, 1, metrics, provenance=provenance)
             write_records([record], folder / 'stitches.json')
@@ -83,7 +83,7 @@ def test_trains_each_way_once_and_reports(calls, tmp_path, capsys):
     words = ['--seeds', 0, 2, '--iterations', 100, '--anchor-iterations', 200, '--out', tmp_path / 'out']
     words += ['--report', tmp_path, '--jobs', 1, '--ways', 'paper', 'adapters 32, 4 routes']
     call(*words)
-    num_trainings = 2 * (3 + 2)
+    num_trainings = 2 * (3 + 2 + 2)
     assert len(calls) == 2 * num_trainings
     call(*words)
     assert len(calls) == 2 * num_trainings
@@ -91,6 +91,7 @@ def test_trains_each_way_once_and_reports(calls, tmp_path, capsys):
     results = json.loads((tmp_path / 'worthwhile_routes.json').read_text())
     assert results['anchors']['small']['points'] == [[1, 30], [1, 28]]
     assert results['anchors']['middle']['above'] == pytest.approx([0, 0])
+    assert results['anchors']['large, trained on']['points'] == results['anchors']['large']['points']
     paper, focused = (results['ways'][way]['seeds'] for way in ('paper', 'adapters 32, 4 routes'))
     for seed in (*paper, *focused):
         assert seed['ends'] == pytest.approx([0, 0])
@@ -141,8 +142,12 @@ def test_ways_start_from_the_anchors_of_their_seed(calls, tmp_path):
         if isinstance(focus, dict):
             assert way.endswith(f'{focus.routes} routes by {focus.by}')
         elif focus:
-            assert f'{len(set(focus) - set(ENDS))} routes' in way
-            assert (set(ENDS) < set(focus)) == way.endswith('both ends')
+            assert f'{len(focus)} routes' in way
+        assert (cfg.model.type == 'TaughtEncoderDecoder') == way.endswith('teacher')
+        hooks = ['mmsnnet.StitchSamplingHook', *(['StitchingLayerWarmUpHook'] if way.endswith('warm-up') else [])]
+        assert [hook.type for hook in cfg.custom_hooks] == hooks
+    longer = Config.fromfile(folder / 'large-longer-100' / 'config.py')
+    assert (longer.load_from, longer.train_cfg.max_iters) == (checkpoints[1], 100)
 
 
 def test_lists_of_routes_grow_and_spread_over_the_costs():

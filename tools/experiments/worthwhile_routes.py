@@ -5,9 +5,10 @@ $ python -m tools.experiments.worthwhile_routes --seeds 0 --ways paper 'adapters
 
 Anyone gets the straight line between two models by using now one, now the other: a route is worth choosing if it lies
 above that line. For each seed: a small, a middle and a large anchor alone on drawn scenes, then each way of stitching
-the small and the large one, all ways for equally many batches. Of each way, both anchors' routes and those with a
-switch that it trains are evaluated. Writes worthwhile_routes.json, worthwhile_routes.md and worthwhile_routes.png to
-the folder --report. A later call repeats nothing that is finished. Each training's output is in its log.txt.
+the small and the large one, all ways for equally many batches. Both anchors train on for as many batches, too. Of each
+way, both anchors' routes and those with a switch that it trains are evaluated. Writes worthwhile_routes.json,
+worthwhile_routes.md and worthwhile_routes.png to the folder --report. A later call repeats nothing that is finished.
+Each training's output is in its log.txt.
 """
 
 import argparse
@@ -45,9 +46,8 @@ SIXTEEN = (
     'l[0:3]-s[3:4]-l[4:6]',
     's[0:3]-l[3:6]',
 )
-ENDS = ('s[0:6]', 'l[0:6]')
 OWN_EXITS = {'model.backbone.exits': 'own'}
-COPIES = {**OWN_EXITS, 'model.backbone.exact': 'copies'}
+IMPORTS = ['mmsnnet', 'tools.experiments.scenes']
 
 
 def rate(lr: float) -> dict:
@@ -56,18 +56,38 @@ def rate(lr: float) -> dict:
 
 def adapters(rank: int) -> dict:
     """Low-rank updates want a higher rate than all weights do."""
-    return {**OWN_EXITS, 'model.backbone.exact': 'adapters', 'model.backbone.adapter_rank': rank, **rate(2e-3)}
+    return {**OWN_EXITS, 'model.backbone.exact': 'adapters', 'model.backbone.adapter_rank': rank, **rate(5e-3)}
+
+
+def copies() -> dict:
+    return {**OWN_EXITS, 'model.backbone.exact': 'copies', **rate(2e-3)}
 
 
 def focus(routes: Sequence[str] | dict) -> dict:
     return {'custom_hooks.0.focus': dict(routes) if isinstance(routes, dict) else list(routes)}
 
 
+def teacher() -> dict:
+    """The large anchor's classes as targets, too."""
+    return {
+        'custom_imports.imports': [*IMPORTS, 'tools.experiments.teacher'],
+        'model.type': 'TaughtEncoderDecoder',
+    }
+
+
+def warm_up() -> dict:
+    """A tenth of the shortest training lets the stitching layers match features first."""
+    return {
+        'custom_imports.imports': [*IMPORTS, 'tools.experiments.warm_up'],
+        'more_hooks': [{'type': 'StitchingLayerWarmUpHook', 'iterations': 100}],
+    }
+
+
 # Ways of stitching: what their configs change of SN-Netv2's. Heads follow the backbone.
 WAYS: dict[str, dict] = {
     'paper': {},
     'paper, 4 routes': focus(FOUR),
-    'paper, 4 routes and both ends': focus((*FOUR, *ENDS)),
+    'paper, 4 routes, rate 2e-3': {**focus(FOUR), **rate(2e-3)},
     'own exits': OWN_EXITS,
     'own exits, 4 routes': {**OWN_EXITS, **focus(FOUR)},
     'adapters 32': adapters(32),
@@ -78,18 +98,16 @@ WAYS: dict[str, dict] = {
     'adapters 32, 4 routes by loss': {**adapters(32), **focus({'routes': 4, 'by': 'loss'})},
     'adapters 32, 4 routes by halving': {**adapters(32), **focus({'routes': 4, 'by': 'halving'})},
     'adapters 8, 4 routes': {**adapters(8), **focus(FOUR)},
-    'copies, 8 routes': {**COPIES, **focus(EIGHT)},
-    'copies, 4 routes': {**COPIES, **focus(FOUR)},
-    'paper, 4 routes, rate 1e-3': {**focus(FOUR), **rate(1e-3)},
-    'paper, 4 routes, rate 2e-3': {**focus(FOUR), **rate(2e-3)},
-    'adapters 32, 4 routes, rate 5e-4': {**adapters(32), **focus(FOUR), **rate(5e-4)},
-    'adapters 32, 4 routes, rate 5e-3': {**adapters(32), **focus(FOUR), **rate(5e-3)},
-    'copies, 4 routes, rate 2e-3': {**COPIES, **focus(FOUR), **rate(2e-3)},
+    'copies, 4 routes': {**copies(), **focus(FOUR)},
     'separate adapters 32, 4 routes': {**adapters(32), **focus(FOUR), 'model.backbone.own_tunings': list(FOUR)},
+    'adapters 32, 4 routes, teacher': {**adapters(32), **focus(FOUR), **teacher()},
+    'adapters 32, 4 routes, warm-up': {**adapters(32), **focus(FOUR), **warm_up()},
 }
 # The way that others are compared with.
 REFERENCE = 'paper'
 MEAN_GFLOPS = 'mean_route_gflops'
+# Of anchors that train on: that of the paper's way.
+LONGER_RATE = 5e-4
 
 
 def anchor_job(args: argparse.Namespace, seed: int, name: str) -> Job:
@@ -98,10 +116,19 @@ def anchor_job(args: argparse.Namespace, seed: int, name: str) -> Job:
     return Job(args.out / f'{seed}' / f'{name}-{cfg.train_cfg.max_iters}', cfg)
 
 
+def longer_job(args: argparse.Namespace, seed: int, name: str) -> Job:
+    """An anchor of a seed that trains on alone for as long as the ways do. What that gains is no merit of stitching."""
+    cfg = Config.fromfile(ANCHORS[name])
+    cfg.merge_from_dict({'load_from': str(anchor_job(args, seed, name).checkpoint), **rate(LONGER_RATE)})
+    enter_run(cfg, seed, args.iterations)
+    return Job(args.out / f'{seed}' / f'{name}-longer-{cfg.train_cfg.max_iters}', cfg)
+
+
 def stitched_job(args: argparse.Namespace, seed: int, way: str) -> Job:
     """One way of stitching a seed's anchors."""
     cfg = Config.fromfile(STITCHED)
     cfg.merge_from_dict(WAYS[way])
+    cfg.custom_hooks += cfg.pop('more_hooks', [])
     anchors = [anchor_job(args, seed, name) for name in ('small', 'large')]
     start_from(cfg, anchors)
     enter_run(cfg, seed, args.iterations)
@@ -183,9 +210,8 @@ def way_results(args: argparse.Namespace, way: str, lines: Sequence[Sequence[Poi
     }
 
 
-def anchor_results(args: argparse.Namespace, name: str) -> dict:
+def anchor_results(jobs: Sequence[Job]) -> dict:
     """One anchor alone, from several seeds."""
-    jobs = [anchor_job(args, seed, name) for seed in args.seeds]
     records = [read_records(job.records)[0] for job in jobs]
     metric = main_metric(records)
     return {
@@ -199,7 +225,9 @@ def collect(args: argparse.Namespace) -> dict:
     """All results."""
     first = read_records(anchor_job(args, args.seeds[0], 'small').records)
     metric = main_metric(first)
-    anchors = {name: anchor_results(args, name) for name in ANCHORS}
+    anchors = {name: anchor_results([anchor_job(args, seed, name) for seed in args.seeds]) for name in ANCHORS}
+    for name in ('small', 'large'):
+        anchors[f'{name}, trained on'] = anchor_results([longer_job(args, seed, name) for seed in args.seeds])
     lines = list(zip(anchors['small']['points'], anchors['large']['points'], strict=True))
     for runs in anchors.values():
         pairs = zip(runs['points'], lines, strict=True)
@@ -227,7 +255,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--jobs', type=int, default=2, help='trainings at once, which share the cores (2)')
     args = parser.parse_args(argv)
     run_all([anchor_job(args, seed, name) for seed in args.seeds for name in ANCHORS], args.jobs)
-    run_all([stitched_job(args, seed, way) for seed in args.seeds for way in args.ways], args.jobs)
+    longer = [longer_job(args, seed, name) for seed in args.seeds for name in ('small', 'large')]
+    run_all(longer + [stitched_job(args, seed, way) for seed in args.seeds for way in args.ways], args.jobs)
     results = collect(args)
     report = args.report or args.out
     page = format_page(results)
