@@ -20,6 +20,7 @@ from mmsnnet.building import build_model
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import read_records, select, write_records
+from tools import stitch
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -219,16 +220,31 @@ def test_the_part_of_a_recipe_in_the_readme_is_the_recipe_s():
     assert part in (ROOT / 'docs' / 'detection.md').read_text()
 
 
+def checkpoint_of(config: Path) -> Path:
+    return Path('work_dirs', config.stem, 'iter_500.pth')
+
+
+def write_checkpoint(config: Path) -> None:
+    """A checkpoint of random weights, as a training would leave it."""
+    meta = {'dataset_meta': {'classes': ['ground'] * 7, 'palette': [[0, 0, 0]] * 7}}
+    checkpoint_of(config).parent.mkdir(parents=True)
+    torch.save({'state_dict': build_model(Config.fromfile(config)).state_dict(), 'meta': meta}, checkpoint_of(config))
+
+
 @pytest.fixture
 def quickstart_done(tmp_path, monkeypatch) -> dict[str, Path]:
     """A folder as the quickstart and ``tools/benchmark.py`` leave it, but for training; what pages name it."""
     monkeypatch.chdir(tmp_path)
     Path('configs').symlink_to(ROOT / 'configs')
-    config = Path('configs/shapes/stitched-s6-l12_setr-naive_b16-500_shapes-96x96.py')
-    checkpoint = Path('work_dirs', config.stem, 'iter_500.pth')
-    checkpoint.parent.mkdir(parents=True)
-    meta = {'dataset_meta': {'classes': ['ground'] * 7, 'palette': [[0, 0, 0]] * 7}}
-    torch.save({'state_dict': build_model(Config.fromfile(config)).state_dict(), 'meta': meta}, checkpoint)
+    words = []
+    for size in ('s6', 'l12'):
+        config = Path(f'configs/shapes/anchor-{size}_setr-naive_b16-500_shapes-96x96.py')
+        write_checkpoint(config)
+        words += [config, checkpoint_of(config)]
+    config = Path('work_dirs/stitched-shapes.py')
+    monkeypatch.setattr(sys, 'argv', ['stitch.py', *map(str, words), '--out', str(config)])
+    stitch.main()
+    write_checkpoint(config)
     records = [
         replace(
             record,
@@ -241,7 +257,7 @@ def quickstart_done(tmp_path, monkeypatch) -> dict[str, Path]:
     Path('benchmark').mkdir()
     write_records(records, 'benchmark/stitches.json')
     cv2.imwrite('photo.jpg', np.zeros((96, 96, 3), np.uint8))
-    return {'CONFIG': config, 'CHECKPOINT': checkpoint}
+    return {'CONFIG': config, 'CHECKPOINT': checkpoint_of(config)}
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,19 @@ from mmsnnet.cli import command
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import versions
 from mmsnnet.files import check_file, write_file
-from mmsnnet.finished import FinishedModel, check_pair, differences, load_finished
-from mmsnnet.growing import add_to_config, find_new_route, grown_model
-from mmsnnet.joining import absolute, join_configs, join_models, largest_difference
+from mmsnnet.joining import (
+    FinishedModel,
+    absolute,
+    add_to_config,
+    check_pair,
+    differences,
+    find_new_route,
+    grown_model,
+    join_configs,
+    join_models,
+    largest_difference,
+    load_finished,
+)
 from mmsnnet.models import find_backbone
 from mmsnnet.models.tuning import WAYS
 

@@ -2,9 +2,12 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from toy_pairs import Pair
 
 
 @pytest.fixture
@@ -46,3 +49,30 @@ def trained(config_file, run_tool) -> tuple[Path, Path]:
     for name, content in _checkpoints.items():
         (work_dir / name).write_bytes(content)
     return config, work_dir / 'iter_4.pth'
+
+
+@pytest.fixture
+def make_pair(make_config, make_detection_config, tmp_path) -> Callable[..., Pair]:
+    """Write two finished models of a kind, each after a change of its config."""
+
+    def make(kind, change: Callable[[Config, int], None] = lambda cfg, index: None) -> Pair:
+        configs = []
+        for index in range(2):
+            configs.append(kind(make_config, make_detection_config, index))
+            change(configs[-1], index)
+        folder = tmp_path / 'pair'
+        folder.mkdir(exist_ok=True)
+        return Pair(folder, configs)
+
+    return make
+
+
+@pytest.fixture
+def stitch(run_tool, tmp_path):
+    """Run the tool; returns the config it wrote."""
+
+    def run(pair: Pair, *words: str) -> Config:
+        run_tool('stitch', *pair.words, '--out', tmp_path / 'out' / 'stitched.py', *words)
+        return Config.fromfile(tmp_path / 'out' / 'stitched.py')
+
+    return run

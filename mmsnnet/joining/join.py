@@ -11,7 +11,7 @@ from torch import nn
 from mmsnnet.building import build_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
-from mmsnnet.finished import FinishedModel
+from mmsnnet.joining.finished import FinishedModel
 from mmsnnet.models import AnchorViT, PerExit, find_backbone
 
 # Layer-wise decay of OpenMMLab knows OpenMMLab's backbones only. What each calls the rate:

@@ -10,9 +10,9 @@ from torch import nn
 
 from mmsnnet.building import build_model
 from mmsnnet.compat.untrusted import load_untrusted
-from mmsnnet.convert_mmseg import LoneAnchor, convert_mmseg_backbone, is_mmseg_vit
 from mmsnnet.errors import UserError
 from mmsnnet.files import check_file, is_url
+from mmsnnet.joining.convert_mmseg import LoneAnchor, convert_mmseg_backbone, is_mmseg_vit
 from mmsnnet.models import AnchorViT, create_anchor, find_mismatch
 from mmsnnet.models.anchors import check_compatible
 from mmsnnet.models.weights import without_pretrained

@@ -5,8 +5,8 @@ import torch
 from mmseg.models.backbones import MAE, BEiT, VisionTransformer
 from toys import randomise, toy_images
 
-from mmsnnet.convert_mmseg import convert_mmseg_backbone, is_mmseg_vit
 from mmsnnet.errors import UserError
+from mmsnnet.joining.convert_mmseg import convert_mmseg_backbone, is_mmseg_vit
 from mmsnnet.models import AnchorViT
 from mmsnnet.models.weights import find_mismatch
 
