@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/models/mask-rcnn_stitched-vitdet.py',
     '../_base_/exact.py',
     '../_base_/datasets/coco-instance_lsj-1024x1024.py',
-    '../_base_/schedules/adamw_vitdet-100e.py',
+    '../_base_/schedules/adamw_vitdet-36e.py',
     '../_base_/detection_runtime.py',
 ]
 # Train both alone first.
@@ -32,9 +32,3 @@ per_exit = {
 per_exit['neck']['heads'][0]['in_channels'] = 384
 model = dict(backbone=dict(anchors=anchors, exits='own', exact='adapters', adapter_rank=32), **per_exit)
 del per_exit
-# The learning rate falls after the same parts of 36 epochs as of 100.
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, begin=0, end=250, by_epoch=False),
-    dict(type='MultiStepLR', milestones=[59000, 63917], gamma=0.1, begin=0, end=66375, by_epoch=False),
-]
-train_cfg = dict(max_iters=66375)
