@@ -1,6 +1,7 @@
 """What backbones over anchors share: anchors, a stitch space, and running the plan of a route."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -180,6 +181,16 @@ class PlainViTBackbone(BaseModule):
         """Channels that enter and leave a stitching layer."""
         small, large = (anchor.embed_dim for anchor in self.anchors[layer.pair : layer.pair + 2])
         return (small, large) if layer.direction == 'up' else (large, small)
+
+
+@contextmanager
+def giving(backbone: PlainViTBackbone, levels: tuple[Tensor, ...]) -> Iterator[None]:
+    """Let a backbone give these levels at once, as those of the route that is set: only what follows it runs."""
+    backbone.forward = lambda images: backbone.leave(levels)
+    try:
+        yield
+    finally:
+        del backbone.forward
 
 
 def _check_out_indices(out_indices: Sequence[int], depth: int) -> tuple[int, ...]:

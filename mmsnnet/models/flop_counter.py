@@ -11,6 +11,7 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
+from mmsnnet.models.backbone import giving
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.exits import PerExit
 from mmsnnet.models.head_outputs import countable_outputs
@@ -59,11 +60,8 @@ def _measure_rest(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tu
     maps = [torch.zeros(1, backbone.out_channels, *grid, device=images.device) for _ in backbone.out_indices]
 
     def results(*given: Tensor) -> Any:
-        backbone.forward = lambda _: backbone.leave(given)
-        try:
+        with giving(backbone, given):
             return countable_outputs(model, images)
-        finally:
-            del backbone.forward
 
     params = _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)) - _num_params(backbone)
     rest = Cost(count_flops(results, model, *maps), params - _params_of_other_exits(model, backbone.exit))

@@ -14,7 +14,8 @@ from mmsnnet.errors import UserError
 from mmsnnet.evaluation.precision import DTYPES
 from mmsnnet.evaluation.profiling.cuda_graph import captured
 from mmsnnet.evaluation.profiling.peak_memory import peak_memory
-from mmsnnet.models import StitchedViT, find_backbone
+from mmsnnet.models import find_backbone
+from mmsnnet.models.backbone import giving
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.flop_counter import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
@@ -183,6 +184,7 @@ class LatencyBench:
     def _time_route_by_parts(self, route: Route) -> list[tuple[Kind, float]]:
         """(part, milliseconds) of one pass."""
         marks, backbone = _Marks(self.device), self.backbone
+        backbone.set_route(route)
         with self._precision():
             marks.set()
             state = backbone.start(self.images, route.spans[0].anchor)
@@ -190,7 +192,7 @@ class LatencyBench:
             for step in self._steps(route):
                 state = backbone.advance(state, (step,))
                 marks.set()
-            with _fixed_output(backbone, backbone.leave(state.levels)):
+            with giving(backbone, state.levels):
                 self._run()
             marks.set()
         return list(zip(self._parts(route), marks.milliseconds(), strict=True))
@@ -278,13 +280,3 @@ class _Marks:
             return [(second - first) * 1e3 for first, second in pairs]
         torch.cuda.synchronize(self.device)
         return [first.elapsed_time(second) for first, second in pairs]
-
-
-@contextmanager
-def _fixed_output(backbone: StitchedViT, levels: tuple[Tensor, ...]) -> Iterator[None]:
-    """Let the backbone return ``levels`` at once, so that only the rest of the model takes time."""
-    backbone.forward = lambda images: levels
-    try:
-        yield
-    finally:
-        del backbone.forward

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy_exact import make_exact
 from toys import toy_backbone
 
+from mmsnnet.building import build_model
 from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, time_by_turns, with_latency
 from mmsnnet.evaluation.profiling import latency
 from mmsnnet.evaluation.profiling.latency import WARMUP_PASSES, Measurement
@@ -106,6 +108,16 @@ def test_model_is_as_it_was_afterwards(bench):
     assert bench.model.training
     assert bench.backbone.route.name == 's[0:3]'
     assert 'forward' not in vars(bench.backbone)
+
+
+def test_each_exit_s_head_is_timed_on_the_route_s_maps(make_config):
+    """Whatever route was set before: heads of one exit do not fit the maps of another."""
+    bench = LatencyBench(build_model(make_exact(make_config())), SETTING)
+    for name in ('s[0:2]', 'l[0:4]'):
+        bench.backbone.set_route(name)
+        estimates = bench.estimate(list(bench.backbone.space))
+        assert min(estimates.values()) > 0
+        assert bench.backbone.route.name == name
 
 
 def test_estimate_is_the_sum_of_the_parts(bench, monkeypatch):
