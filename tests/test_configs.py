@@ -303,6 +303,7 @@ def test_backbone_and_neck_of_a_stock_detector_can_be_swapped(coco_root):
                     anchors=[dict(vit, embed_dim=16, depth=2), dict(vit, embed_dim=32, depth=4)],
                 ),
                 neck=dict(_delete_=True, type='mmsnnet.SimpleFPN', in_channels=32, out_channels=256, num_outs=5),
+                train_cfg=dict(rpn_proposal=dict(max_per_img=50), rcnn=dict(sampler=dict(num=32))),
                 test_cfg=dict(rcnn=dict(score_thr=0.0), rpn=dict(max_per_img=20)),
             ),
         )

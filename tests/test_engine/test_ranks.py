@@ -24,7 +24,6 @@ ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'P
 LEARNING_RATE = 1.0
 CASES = {
     'one_route': {},
-    'own_routes': {'custom_hooks.0.per_rank_routes': True},
     'own_routes_step': {'custom_hooks.0.per_rank_routes': True, 'optim_wrapper.accumulative_counts': 2},
     'own_routes_batch': {
         'custom_hooks.0.per_rank_routes': True,

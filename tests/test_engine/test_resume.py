@@ -119,12 +119,17 @@ def with_noise(cfg):
 @pytest.mark.parametrize(
     ('changes', 'stop'),
     [
-        ({}, 2),
         # Right after a validation.
         ({}, 3),
-        ({'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}, 5),
         # Five batches are one pass over the images.
-        ({'train_dataloader.num_workers': 2, 'train_dataloader.sampler.type': 'DefaultSampler'}, 6),
+        (
+            {
+                'train_dataloader.num_workers': 2,
+                'train_dataloader.persistent_workers': True,
+                'train_dataloader.sampler.type': 'DefaultSampler',
+            },
+            6,
+        ),
         ({'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
         ({'optim_wrapper.accumulative_counts': 2, 'custom_hooks.0.draw_per': 'batch'}, 4),
         ({**HALVING, 'custom_hooks.0.sampler': dict(type='LossSampler', sharpness=40.0, _delete_=True)}, 2),
@@ -132,10 +137,8 @@ def with_noise(cfg):
         ({**HALVING, 'custom_hooks.0.focus': dict(routes=3, by='loss', images=3)}, 3),
     ],
     ids=[
-        'main process',
         'after validation',
-        'workers',
-        'second pass',
+        'workers, second pass',
         'sampler that learns',
         'accumulated',
         'before a round of halving, sampler that learns',

@@ -61,7 +61,7 @@ def test_routes_come_in_the_order_of_the_walk(space_and_indices):
 
 def test_any_route_can_be_last(space_and_indices):
     space, out_indices = space_and_indices
-    for last in space:
+    for last in list(space)[::4]:
         tree = PrefixTree(plans(space, out_indices), last)
         assert tree.routes[-1] == last
         # Still depth first: places that two routes in a row share are never left in between.
