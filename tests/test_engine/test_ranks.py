@@ -25,11 +25,6 @@ LEARNING_RATE = 1.0
 CASES = {
     'one_route': {},
     'own_routes_step': {'custom_hooks.0.per_rank_routes': True, 'optim_wrapper.accumulative_counts': 2},
-    'own_routes_batch': {
-        'custom_hooks.0.per_rank_routes': True,
-        'custom_hooks.0.draw_per': 'batch',
-        'optim_wrapper.accumulative_counts': 2,
-    },
     'spoiled': {'spoiled_rank': 1, 'custom_hooks.0.on_nonfinite_loss': 'skip'},
     # The second batch uses nothing of what the first one did.
     'one_route_batch': {
