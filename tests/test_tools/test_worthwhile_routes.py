@@ -51,7 +51,8 @@ def calls(monkeypatch) -> list[tuple[str, Path]]:
         if script == 'tools/train.py':
             log_file = folder / '20260101_100000' / 'vis_data' / 'scalars.json'
             log_file.parent.mkdir(parents=True)
-            log_file.write_text(''.join(json.dumps(line) + '\n' for line in ({MEAN_GFLOPS: 2.0}, {MEAN_GFLOPS: 3.5})))
+            lines = ({MEAN_GFLOPS: 2.0, 'time': 0.5}, {MEAN_GFLOPS: 3.5, 'time': 0.5})
+            log_file.write_text(''.join(json.dumps(line) + '\n' for line in lines))
             torch.save({'trained_routes': focus}, folder / f'iter_{cfg.train_cfg.max_iters}.pth')
             return
         seed = cfg.randomness.seed
@@ -106,16 +107,17 @@ def test_trains_each_way_once_and_reports(calls, tmp_path, capsys):
     assert '| middle | 7.000 | 34.00 ± 1.41 | 0.00 ± 0.00 | 200 |' in page
     assert '| paper | 30 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0 ± 0 % | 100 ± 0 % | 1.67 ± 0.00 |' in page
     assert '| adapters 32, 4 routes | 4 |' in page
-    assert '| 100 | 3.5 ± 0.000 |' in page.replace('3.500', '3.5')
+    assert '| 100 | 3.500 ± 0.000 | 50 ± 0 |' in page
     assert (tmp_path / 'worthwhile_routes.png').stat().st_size > 10_000
 
 
 def test_a_part_of_the_ways_needs_no_reference(calls, tmp_path):
-    call('--seeds', 1, '--ways', 'copies, 4 routes', '--out', tmp_path)
+    call('--seeds', 1, '--ways', 'copies, 4 routes', '--bars', '--out', tmp_path)
     results = json.loads((tmp_path / 'worthwhile_routes.json').read_text())
     (seed,) = results['ways']['copies, 4 routes']['seeds']
     assert 'against_reference' not in seed
     assert set(seed['routes']) == {'s[0:6]', 'l[0:6]', *FOUR}
+    assert set(results['anchors']) == {'small', 'large'}
 
 
 def test_ways_start_from_the_anchors_of_their_seed(calls, tmp_path):

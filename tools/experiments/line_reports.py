@@ -17,7 +17,7 @@ def format_page(results: dict) -> str:
         f'# Routes worth choosing: {len(ways)} ways of stitching, {len(settings["seeds"])} seeds\n',
         f'{metric} of {settings["images"]} drawn scenes, mean ± standard deviation over seeds. All train on batches of '
         f'{settings["batch_size"]} images. Seconds are of training alone, {settings["at_once"]} trainings at once, on '
-        'the machine named below.\n',
+        'the machine named below: the median iteration, times their number.\n',
         markdown_table(
             ['anchor alone', 'GFLOPs', metric, 'above the line', 'iterations', 'seconds'],
             (_anchor_row(name, runs) for name, runs in anchors.items()),

@@ -5,16 +5,17 @@ $ python -m tools.experiments.worthwhile_routes --seeds 0 --ways paper 'adapters
 
 Anyone gets the straight line between two models by using now one, now the other: a route is worth choosing if it lies
 above that line. For each seed: a small, a middle and a large anchor alone on drawn scenes, then each way of stitching
-the small and the large one, all ways for equally many batches. Both anchors train on for as many batches, too. Of each
-way, both anchors' routes and those with a switch that it trains are evaluated. Writes worthwhile_routes.json,
-worthwhile_routes.md and worthwhile_routes.png to the folder --report. A later call repeats nothing that is finished.
-Each training's output is in its log.txt.
+the small and the large one, all ways for equally many batches. Both anchors train on for as many batches, too: what
+that gains is no merit of stitching. Of each way, both anchors' routes and those with a switch that it trains are
+evaluated. Writes worthwhile_routes.json, worthwhile_routes.md and worthwhile_routes.png to the folder --report. A later
+call repeats nothing that is finished. Each training's output is in its log.txt.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from mmengine.config import Config
 
@@ -30,6 +31,7 @@ from tools.experiments.reports import save_plot
 CONFIGS = Path('configs', 'scenes')
 SCENES = 'setr-naive_b8-800_scenes-96x96.py'
 SIZES = {'small': 's6', 'middle': 'm6', 'large': 'l6'}
+ENDS = ('small', 'large')
 ANCHORS = {name: CONFIGS / f'anchor-{size}_{SCENES}' for name, size in SIZES.items()}
 STITCHED = CONFIGS / f'stitched-s6-l6_{SCENES}'
 # Routes that end in the small anchor or return to the large one, one of each cost but the highest.
@@ -103,6 +105,8 @@ WAYS: dict[str, dict] = {
     'adapters 32, 4 routes, teacher': {**adapters(32), **focus(FOUR), **teacher()},
     'adapters 32, 4 routes, warm-up': {**adapters(32), **focus(FOUR), **warm_up()},
 }
+# What stands beside the line between the small and the large anchor: training a size in between alone, and training on.
+BARS = ('middle', 'small, trained on', 'large, trained on')
 # The way that others are compared with.
 REFERENCE = 'paper'
 MEAN_GFLOPS = 'mean_route_gflops'
@@ -124,12 +128,17 @@ def longer_job(args: argparse.Namespace, seed: int, name: str) -> Job:
     return Job(args.out / f'{seed}' / f'{name}-longer-{cfg.train_cfg.max_iters}', cfg)
 
 
+def bar_job(args: argparse.Namespace, seed: int, bar: str) -> Job:
+    name, _, is_longer = bar.partition(', ')
+    return (longer_job if is_longer else anchor_job)(args, seed, name)
+
+
 def stitched_job(args: argparse.Namespace, seed: int, way: str) -> Job:
     """One way of stitching a seed's anchors."""
     cfg = Config.fromfile(STITCHED)
     cfg.merge_from_dict(WAYS[way])
     cfg.custom_hooks += cfg.pop('more_hooks', [])
-    anchors = [anchor_job(args, seed, name) for name in ('small', 'large')]
+    anchors = [anchor_job(args, seed, name) for name in ENDS]
     start_from(cfg, anchors)
     enter_run(cfg, seed, args.iterations)
     # What the mean trained route costs goes to the log.
@@ -170,14 +179,19 @@ def start_from(cfg: Config, anchors: Sequence[Job]) -> None:
         model.decode_head = {'type': 'mmsnnet.PerExit', 'heads': heads, **shared}
 
 
-def mean_gflops(job: Job) -> float:
-    """GFLOPs of the mean route that was trained."""
+def logged(job: Job, name: str) -> list[float]:
+    """What a training has logged under a name."""
     paths = sorted(job.folder.glob('*/vis_data/scalars.json'))
     lines = (json.loads(line) for path in paths for line in path.read_text().splitlines())
-    found = [line[MEAN_GFLOPS] for line in lines if MEAN_GFLOPS in line]
+    found = [line[name] for line in lines if name in line]
     if not found:
-        raise UserError(f'no {MEAN_GFLOPS} in {job.folder}/*/vis_data: delete that folder, to train its model anew')
-    return found[-1]
+        raise UserError(f'no {name} in {job.folder}/*/vis_data: delete that folder, to train its model anew')
+    return found
+
+
+def seconds(job: Job) -> float:
+    """Of a training that nothing interrupts: its median iteration, times their number."""
+    return median(logged(job, 'time')) * job.config.train_cfg.max_iters
 
 
 def point(record: Record, metric: str) -> Point:
@@ -204,8 +218,9 @@ def way_results(args: argparse.Namespace, way: str, lines: Sequence[Sequence[Poi
     jobs = [stitched_job(args, seed, way) for seed in args.seeds]
     return {
         'iterations': jobs[0].config.train_cfg.max_iters,
-        'gflops': [mean_gflops(job) for job in jobs],
-        'seconds': [60 * job.minutes for job in jobs],
+        # Of the mean route that was trained.
+        'gflops': [logged(job, MEAN_GFLOPS)[-1] for job in jobs],
+        'seconds': [seconds(job) for job in jobs],
         'seeds': [compare(read_records(job.records), line, metric) for job, line in zip(jobs, lines, strict=True)],
     }
 
@@ -217,7 +232,7 @@ def anchor_results(jobs: Sequence[Job]) -> dict:
     return {
         'iterations': jobs[0].config.train_cfg.max_iters,
         'points': [point(record, metric) for record in records],
-        'seconds': [60 * job.minutes for job in jobs],
+        'seconds': [seconds(job) for job in jobs],
     }
 
 
@@ -225,9 +240,8 @@ def collect(args: argparse.Namespace) -> dict:
     """All results."""
     first = read_records(anchor_job(args, args.seeds[0], 'small').records)
     metric = main_metric(first)
-    anchors = {name: anchor_results([anchor_job(args, seed, name) for seed in args.seeds]) for name in ANCHORS}
-    for name in ('small', 'large'):
-        anchors[f'{name}, trained on'] = anchor_results([longer_job(args, seed, name) for seed in args.seeds])
+    anchors = {name: anchor_results([anchor_job(args, seed, name) for seed in args.seeds]) for name in ENDS}
+    anchors |= {bar: anchor_results([bar_job(args, seed, bar) for seed in args.seeds]) for bar in args.bars}
     lines = list(zip(anchors['small']['points'], anchors['large']['points'], strict=True))
     for runs in anchors.values():
         pairs = zip(runs['points'], lines, strict=True)
@@ -250,13 +264,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--report', type=Path, help='folder of the report (that of --out)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2')
     parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=WAYS, metavar='WAY', help='some of all ways')
+    parser.add_argument('--bars', nargs='*', default=list(BARS), choices=BARS, metavar='BAR', help='some of all bars')
     parser.add_argument('--iterations', type=int, help="of every way (the config's)")
     parser.add_argument('--anchor-iterations', type=int, help="of every anchor alone (the config's)")
     parser.add_argument('--jobs', type=int, default=2, help='trainings at once, which share the cores (2)')
     args = parser.parse_args(argv)
-    run_all([anchor_job(args, seed, name) for seed in args.seeds for name in ANCHORS], args.jobs)
-    longer = [longer_job(args, seed, name) for seed in args.seeds for name in ('small', 'large')]
-    run_all(longer + [stitched_job(args, seed, way) for seed in args.seeds for way in args.ways], args.jobs)
+    run_all([anchor_job(args, seed, name) for seed in args.seeds for name in ENDS], args.jobs)
+    run_all([bar_job(args, seed, bar) for seed in args.seeds for bar in args.bars], args.jobs)
+    run_all([stitched_job(args, seed, way) for seed in args.seeds for way in args.ways], args.jobs)
     results = collect(args)
     report = args.report or args.out
     page = format_page(results)
