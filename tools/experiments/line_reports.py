@@ -83,17 +83,22 @@ def plot_ways(results: dict, figure: Figure) -> None:
     for (way, runs), axes in zip(ways.items(), panels, strict=False):
         for index, seed in enumerate(runs['seeds']):
             line = [anchors[name]['points'][index] for name in ('small', 'large')]
-            colour = f'C{index}'
-            axes.plot(*_columns(line), '--', color=colour, linewidth=1, label='mixing the small and the large one')
+            # The legend names what the first seed shows; the others differ in colour.
+            colour, hidden = f'C{index}', '_' if index else ''
+            axes.plot(
+                *_columns(line), '--', color=colour, linewidth=1, label=f'{hidden}mixing the small and the large one'
+            )
             alone = [runs['points'][index] for runs in anchors.values()]
-            axes.plot(*_columns(alone), '*', color=colour, markersize=9, label='anchors alone')
-            axes.plot(*_columns(list(seed['routes'].values())), '.', color=colour, alpha=0.6, label='routes')
-            axes.plot(*_columns(seed['hull']), color=colour, linewidth=1.2, label='mixing routes')
+            axes.plot(*_columns(alone), '*', color=colour, markersize=9, label=f'{hidden}anchors alone')
+            axes.plot(*_columns(list(seed['routes'].values())), '.', color=colour, alpha=0.6, label=f'{hidden}routes')
+            axes.plot(*_columns(seed['hull']), color=colour, linewidth=1.2, label=f'{hidden}mixing routes')
         axes.set_title(way, fontsize='medium')
         axes.grid(alpha=0.3)
     for axes in list(panels):
         axes.set_visible(False)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside upper center', ncols=4)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc='outside upper center', ncols=2 if columns < 3 else 4
+    )
     figure.supxlabel('GFLOPs')
     figure.supylabel(results['settings']['metric'])
 
