@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import quick_mmengine  # noqa: F401
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
