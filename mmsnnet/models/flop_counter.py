@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,13 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
-from mmsnnet.models.backbone import giving
+from mmsnnet.models.anchor_vit import AnchorViT
+from mmsnnet.models.backbone import PlainViTBackbone, giving
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.exits import PerExit
 from mmsnnet.models.head_outputs import countable_outputs
-from mmsnnet.models.stitched_vit import StitchedViT, find_backbone
-from mmsnnet.stitching import Cost, CostTable, Exit, all_layers
+from mmsnnet.models.stitched_vit import find_backbone
+from mmsnnet.stitching import Cost, CostTable, Exit, Route, all_layers
 from mmsnnet.stitching.cost import Part
 
 
@@ -31,26 +32,40 @@ def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
             heads, which only train, are not counted; of two-stage detectors see ``countable_outputs``.
     """
     backbone = find_backbone(model)
+    route = backbone.route
+    try:
+        # The anchors' own routes come first: one for each exit that there may be.
+        return _cost_table(model, backbone, input_shape, map(backbone.set_route, range(len(backbone.anchors))))
+    finally:
+        backbone.set_route(route)
+
+
+def _cost_table(
+    model: nn.Module, backbone: PlainViTBackbone, input_shape: tuple[int, int], exits: Iterable[Route]
+) -> CostTable:
+    """Cost of every route of a backbone in a model.
+
+    Args:
+        exits: routes to each exit, which are set while they are iterated over.
+    """
     images = torch.zeros(1, 3, *input_shape, device=next(backbone.parameters()).device)
-    route, was_training = backbone.route, model.training
+    was_training = model.training
     model.eval()
     try:
         parts = _measure_parts(backbone, images)
         used_levels = tuple(range(len(backbone.out_indices)))
-        # The anchors' own routes come first: one for each exit that there may be.
-        for anchor in range(len(backbone.anchors)):
-            backbone.set_route(anchor)
+        for _ in exits:
+            anchor = backbone.exit.anchor
             if model is backbone:
                 parts['rest', anchor] = Cost()
-            elif ('rest', backbone.exit.anchor) not in parts:
-                used_levels, parts['rest', backbone.exit.anchor] = _measure_rest(model, backbone, images)
+            elif ('rest', anchor) not in parts:
+                used_levels, parts['rest', anchor] = _measure_rest(model, backbone, images)
     finally:
-        backbone.set_route(route)
         model.train(was_training)
     return CostTable([backbone.plan_of(route) for route in backbone.space], parts, used_levels)
 
 
-def _measure_rest(model: nn.Module, backbone: StitchedViT, images: Tensor) -> tuple[tuple[int, ...], Cost]:
+def _measure_rest(model: nn.Module, backbone: PlainViTBackbone, images: Tensor) -> tuple[tuple[int, ...], Cost]:
     """The output levels that neck and heads read at the exit of the route that is set, and the cost of neck and heads.
 
     The backbone does not run: neck and heads get blank maps.
@@ -78,7 +93,13 @@ def _params_of_other_exits(model: nn.Module, exit_: Exit) -> int:
 
 
 def model_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
-    """Cost of any MMEngine model that takes ``mode='tensor'``, for one image, without its auxiliary heads."""
+    """Cost of any MMEngine model that takes ``mode='tensor'``, for one image, without its auxiliary heads.
+
+    Blocks of an ``AnchorViT`` are counted as those of routes are.
+    """
+    if any(isinstance(module, AnchorViT) for module in model.modules()):
+        anchor = find_backbone(model, AnchorViT)
+        return _cost_table(model, anchor, input_shape, anchor.space)[0]
     images = torch.zeros(1, 3, *input_shape, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
@@ -108,7 +129,7 @@ def _without_memory(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, {id(tensor): nn.Parameter(tensor.to('meta'), False) for tensor in tensors})
 
 
-def _measure_parts(backbone: StitchedViT, images: Tensor) -> dict[Part, Cost]:
+def _measure_parts(backbone: PlainViTBackbone, images: Tensor) -> dict[Part, Cost]:
     parts: dict[Part, Cost] = {}
     tokens_of = []
     for index, anchor in enumerate(backbone.anchors):
