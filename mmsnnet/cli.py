@@ -16,6 +16,7 @@ from mmsnnet.building import forget_pretrained
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import DTYPES
 from mmsnnet.files import check_file
+from mmsnnet.settings import is_named
 from mmsnnet.stitching.selection import SELECTIONS, parse_selection
 from mmsnnet.terminal import quiet
 
@@ -115,12 +116,7 @@ def enter_evaluation(cfg: Config, args: argparse.Namespace) -> None:
 
 def is_stitch_loop(test_cfg: ConfigDict) -> bool:
     """Whether a config's test loop evaluates routes. Without a type it is MMEngine's ``TestLoop``."""
-    return name_of_type(test_cfg.get('type', 'TestLoop')).endswith('StitchTestLoop')
-
-
-def name_of_type(type_: str | type) -> str:
-    """The name of a config's ``type``, which may be the class itself."""
-    return type_ if isinstance(type_, str) else type_.__name__
+    return is_named(test_cfg, 'StitchTestLoop')
 
 
 def make_stitched(test_cfg: ConfigDict) -> None:

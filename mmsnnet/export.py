@@ -13,11 +13,12 @@ from mmsnnet.files import write_file
 from mmsnnet.models import locate_backbone, route_state_dict
 from mmsnnet.models.exits import heads_of_exit
 from mmsnnet.models.weights import PRETRAINED_ARGS
+from mmsnnet.settings import is_named
 from mmsnnet.stitching import Route
 
-# Hooks that only the supernet's training needs.
-STITCHING_HOOKS = ('StitchSamplingHook', 'mmsnnet.StitchSamplingHook')
-PER_EXIT = ('PerExit', 'mmsnnet.PerExit')
+# The hook that only the training of a stitched model needs.
+STITCHING_HOOK = 'StitchSamplingHook'
+PER_EXIT = 'PerExit'
 # Settings of a StitchedViT and of a PerExit that a single route does not have.
 TRAINING_SETTINGS = (
     'lora_rank', 'exact', 'adapter_rank', 'own_tunings', 'frozen_anchors', 'compile_blocks', 'init_cfg'
@@ -37,23 +38,26 @@ def slim_config(cfg: Config, route: Route) -> Config:
     backbone.type, backbone.route = 'mmsnnet.RouteViT', route.name
     if 'auxiliary_head' in cfg.model:
         cfg.model.auxiliary_head = None
+    # The weights come with the checkpoint.
+    cfg.model.pop('init_cfg', None)
     for name, part in cfg.model.items():
-        if isinstance(part, dict):
-            part = cfg.model[name] = _of_exit(part, route.spans[-1].anchor)
-            # The weights of neck and heads come with the checkpoint.
-            part.pop('init_cfg', None)
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] not in STITCHING_HOOKS]
+        if isinstance(part, list):
+            cfg.model[name] = [_of_exit(each, route.spans[-1].anchor) for each in part]
+        elif isinstance(part, dict):
+            cfg.model[name] = _of_exit(part, route.spans[-1].anchor)
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if not is_named(hook, STITCHING_HOOK)]
     cfg.val_cfg, cfg.test_cfg = {'type': 'ValLoop'}, {'type': 'TestLoop'}
     cfg.load_from = None
     return cfg
 
 
 def _of_exit(part: dict, anchor: int) -> dict:
-    """The config of a neck or head at one exit."""
-    if part.get('type') not in PER_EXIT:
-        return part
-    common = {key: value for key, value in part.items() if key not in PER_EXIT_SETTINGS}
-    return type(part)({**part['heads'][anchor], **common})
+    """The config of a neck or head at one exit, which loads nothing."""
+    if is_named(part, PER_EXIT):
+        common = {key: value for key, value in part.items() if key not in PER_EXIT_SETTINGS}
+        part = type(part)({**part['heads'][anchor], **common})
+    part.pop('init_cfg', None)
+    return part
 
 
 def slim_state_dict(model: nn.Module, route: Route) -> dict[str, Tensor]:

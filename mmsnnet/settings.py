@@ -1,7 +1,7 @@
 """Checks of single settings. Each refuses a value in one line: the value, what is allowed, what to do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -61,3 +61,13 @@ def check_word(name: str, value: Any, allowed: Sequence[str]) -> str:
 
 def _because(meaning: str) -> str:
     return f' ({meaning})' if meaning else ''
+
+
+def name_of_type(type_: str | type) -> str:
+    """The name of a config's ``type``, which may be the class itself, without the scope or module before it."""
+    return (type_ if isinstance(type_, str) else type_.__name__).rpartition('.')[2]
+
+
+def is_named(part: Mapping, name: str) -> bool:
+    """Whether a part of a config is of the class of this name."""
+    return name_of_type(part.get('type', '')) == name

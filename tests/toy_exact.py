@@ -10,7 +10,6 @@ from torch import nn
 from toys import randomise
 
 from mmsnnet.building import build_model
-from mmsnnet.models import AnchorViT
 
 PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head')
 
@@ -34,11 +33,14 @@ def make_exact(cfg: Config, way: str | None = 'adapters', own_tunings: Sequence[
 
 
 def with_weights(cfg: Config, folder: Path) -> Config:
-    """The job with anchors that start from weights of their own, as finished ones do."""
-    for index, anchor in enumerate(cfg.model.backbone.anchors):
-        path = folder / f'anchor{index}.pth'
-        torch.save(randomise(AnchorViT(dict(anchor)), seed=index).state_dict(), path)
-        anchor.init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='anchors.0.')
+    """The exact job with anchors and heads that start from weights of their own, as finished ones do."""
+    path = folder / 'anchors.pth'
+    torch.save(randomise(build_model(cfg.copy())).state_dict(), path)
+    parts = {'backbone': cfg.model.backbone.anchors}
+    parts |= {name: cfg.model[name].heads for name in PARTS if cfg.model.get(name) is not None}
+    for name, anchors in parts.items():
+        for index, anchor in enumerate(anchors):
+            anchor.init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix=f'{name}.anchors.{index}.')
     return cfg
 
 

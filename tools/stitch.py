@@ -61,12 +61,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--exact',
         choices=WAYS,
-        default='adapters',
         help='what routes with a switch train beside the two models: low-rank updates or copies of blocks (adapters)',
     )
-    parser.add_argument(
-        '--routes', type=int, default=8, metavar='N', help='how many routes with a switch to train, 0 for all (8)'
-    )
+    parser.add_argument('--routes', type=int, metavar='N', help='how many routes with a switch to train, 0 for all (8)')
     parser.add_argument(
         '--add',
         metavar='ROUTE',
@@ -80,6 +77,9 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'give {wanted}, got {len(args.models)} files')
     if args.out.suffix != '.py':
         parser.error(f'--out must end in .py, got {args.out}')
+    if args.add and (args.exact or args.routes is not None):
+        parser.error('--add takes neither --exact nor --routes: these are settings of the stitched model, which stay')
+    args.exact, args.routes = args.exact or 'adapters', 8 if args.routes is None else args.routes
     if args.routes < 0:
         parser.error(f'--routes must be 0 or more, got {args.routes}')
     return args
@@ -112,7 +112,8 @@ def check_routes(stitched: nn.Module, models: list[FinishedModel]) -> None:
 
 def write_checkpoint(stitched: nn.Module, models: list[FinishedModel], path: Path) -> None:
     """Write the weights of all models. Routes with a switch have not trained yet."""
-    meta = {'versions': versions(), 'dataset_meta': models[-1].meta.get('dataset_meta')}
+    classes = models[-1].dataset_meta
+    meta = {'versions': versions(), **({'dataset_meta': classes} if classes else {})}
     space = find_backbone(stitched).space
     finished = [space[index].name for index, _ in enumerate(models)]
     content = {'state_dict': stitched.state_dict(), 'meta': meta, 'trained_routes': finished}
@@ -137,10 +138,10 @@ def add_route(args: argparse.Namespace, checkpoint: Path) -> None:
     """Write a stitched model with one more route to train."""
     cfg = Config.fromfile(check_file(args.models[0], 'config'))
     content = CheckpointLoader.load_checkpoint(check_file(args.models[1], 'checkpoint'), map_location='cpu')
-    route = find_new_route(build_model(copy.deepcopy(cfg)), cfg, args.add)
+    route = find_new_route(build_model(copy.deepcopy(cfg)), cfg, args.add, content.get('trained_routes') or ())
     grown_cfg = add_to_config(cfg, route, absolute(str(checkpoint)))
-    content['state_dict'] = grown_model(grown_cfg, content['state_dict'], route).state_dict()
-    kept = {key: content[key] for key in ('state_dict', 'meta', 'trained_routes') if key in content}
+    weights = grown_model(grown_cfg, content.get('state_dict', content), route).state_dict()
+    kept = {'state_dict': weights, **{key: content[key] for key in ('meta', 'trained_routes') if key in content}}
     write_file(checkpoint, lambda partial: torch.save(kept, partial))
     write_file(args.out, lambda partial: grown_cfg.dump(partial))
     print(f'route {route}: wrote {args.out}, to train, and {checkpoint}, from which training starts')
@@ -150,8 +151,9 @@ def add_route(args: argparse.Namespace, checkpoint: Path) -> None:
 def main() -> None:
     args = parse_args()
     checkpoint = args.out.with_suffix('.pth')
-    if absolute(str(checkpoint)) in map(absolute, args.models):
-        raise UserError(f'{checkpoint} is one of the given checkpoints: choose another --out')
+    for path in (args.out, checkpoint):
+        if absolute(str(path)) in map(absolute, args.models):
+            raise UserError(f'{path} is one of the given files: choose another --out')
     (add_route if args.add else stitch)(args, checkpoint)
 
 

@@ -23,13 +23,13 @@ from mmsnnet.cli import (
     enter_evaluation,
     is_stitch_loop,
     load_runner_config,
-    name_of_type,
     runner_parser,
 )
 from mmsnnet.engine import StitchTestLoop, check_data_folders, find_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import choose_dtype, describe_run, format_table, mixed_precision
 from mmsnnet.models import model_cost
+from mmsnnet.settings import name_of_type
 from mmsnnet.stitching import Record, main_metric, write_records
 
 # Settings with which metrics save predictions, by the end of the metric's name.

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from mmsnnet.engine.exit_checks import check_exits, check_finished, listed
+from mmsnnet.engine.exit_checks import check_exits, listed, read_width
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
@@ -68,10 +68,7 @@ def check_before_run(runner: Runner) -> None:
         ValueError: saying what to change.
     """
     check_parallel(runner)
-    backbone = find_backbone(runner.model)
     check_exits(unwrapped_model(runner))
-    if is_training(runner):
-        check_finished(backbone, has_checkpoint=bool(runner._load_from or runner._resume))
     check_heads(runner)
     check_strides(runner)
     check_annotations(runner)
@@ -97,7 +94,7 @@ def check_heads(runner: Runner) -> None:
             )
         # A head that reads several levels has a list.
         channels = getattr(head, 'in_channels', width)
-        if width is not None and set(listed(channels)) != {width}:
+        if width is not None and set(listed(channels)) != {read_width(head, width)}:
             raise UserError(
                 f"{name} has in_channels={channels}, but every map has the largest anchor's width, {width}: "
                 f'set in_channels to {width}'
@@ -209,6 +206,12 @@ def check_parallel(runner: Runner) -> None:
         )
 
 
+def weights_of(checkpoint: dict) -> dict:
+    """The weights in a checkpoint, by their names in the model."""
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {key.removeprefix('module.'): value for key, value in weights.items()}
+
+
 def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
     """Whether a checkpoint brings this model's backbone; refuse one of another architecture.
 
@@ -219,8 +222,7 @@ def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
     """
     model = unwrapped_model(runner)
     prefix, backbone = locate_backbone(model)
-    weights = checkpoint.get('state_dict', checkpoint)
-    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+    weights = weights_of(checkpoint)
     given = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if not given and is_training(runner) and not runner._resume:
         return False

@@ -1,12 +1,15 @@
 """Checks that a model's heads serve the exits of its backbone."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from mmengine.hooks import EMAHook
+from mmengine.model import ExponentialMovingAverage
+from mmengine.runner import Runner
 from torch import nn
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import PerExit, StitchedViT, find_backbone
+from mmsnnet.models import PerExit, StitchedViT, find_backbone, locate_backbone
 
 PerExits = Mapping[str, PerExit]
 
@@ -29,23 +32,66 @@ def check_exits(model: nn.Module) -> None:
     _check_all_per_exit(readers, per_exit, len(backbone.anchors))
     _check_exact(per_exit, backbone)
     _check_widths({name: per_exit[name] for name in readers}, backbone)
+    if backbone.exact:
+        _check_nothing_else_trains(model, per_exit)
 
 
-def check_finished(backbone: StitchedViT, has_checkpoint: bool) -> None:
-    """Refuse to train beside anchors that nothing loads.
+def check_finished(model: nn.Module, given: Collection[str] = ()) -> None:
+    """Refuse to train beside anchors, or heads of theirs, that nothing loads.
 
     Args:
-        has_checkpoint: whether the whole model comes from a checkpoint.
+        given: names of the weights that a checkpoint of the model brings.
 
     Raises:
-        ValueError: naming the anchor.
+        ValueError: naming the anchor or the head.
     """
-    for index, weights in enumerate(backbone.weight_sources):
-        if backbone.exact and not weights and not has_checkpoint:
+    prefix, backbone = locate_backbone(model)
+    if not backbone.exact:
+        return
+    per_exit = {name: module for name, module in model.named_modules() if isinstance(module, PerExit)}
+    for name, part in {prefix.removesuffix('.'): backbone, **per_exit}.items():
+        if _is_pretrained(part):
             raise UserError(
-                f'anchor {index} stays as it is (exact={backbone.exact!r}), but nothing loads its weights: give it '
-                "init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix='backbone.anchors.0.'), or set load_from"
+                f"{name} is exact: an init_cfg of type 'Pretrained' would not bring what its routes with a switch have "
+                'learnt; set load_from=PATH instead'
             )
+        for index, weights in enumerate(part.weight_sources):
+            anchor = f'{name}.anchors.{index}'.removeprefix('.')
+            is_given = weights or _is_pretrained(model) or any(key.startswith(f'{anchor}.') for key in given)
+            if not is_given and next(part.anchors[index].parameters(), None) is not None:
+                raise UserError(
+                    f'{anchor} stays as it is (exact={backbone.exact!r}), but nothing loads its weights: give it '
+                    "init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX), with the PREFIX of its keys, "
+                    "such as 'decode_head.', or set load_from"
+                )
+
+
+def _is_pretrained(module: nn.Module) -> bool:
+    """Whether a module loads its weights from a checkpoint, by MMEngine's ``init_cfg``."""
+    init_cfg = getattr(module, 'init_cfg', None)
+    return isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained'
+
+
+def check_averaging(runner: Runner) -> None:
+    """Refuse averages of weights by which finished anchors would change.
+
+    Raises:
+        ValueError: naming the kind of average.
+    """
+    averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')]
+    for average in averages if find_backbone(runner.model).exact else ():
+        if type(average) is not ExponentialMovingAverage:
+            raise UserError(
+                f"{type(average).__name__} averages finished anchors too, and changes them by rounding: use EMAHook's "
+                "own ema_type='ExponentialMovingAverage', which does not"
+            )
+
+
+def read_width(head: nn.Module, width: int) -> int | Sequence[int]:
+    """``in_channels`` of a head that reads maps of this width; of all levels together if it concatenates them."""
+    if getattr(head, 'input_transform', None) == 'resize_concat':
+        return width * len(head.in_index)
+    return width
 
 
 def listed(channels: int | Sequence[int]) -> Sequence[int]:
@@ -78,16 +124,33 @@ def _check_exact(per_exit: PerExits, backbone: StitchedViT) -> None:
             )
 
 
+def _check_nothing_else_trains(model: nn.Module, per_exit: PerExits) -> None:
+    """Check that anchors share no weights with routes that train, beside neck and heads of each exit."""
+    prefix, _ = locate_backbone(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not name.startswith((prefix, *(f'{part}.' for part in per_exit))):
+            raise UserError(
+                f'anchors are finished models (exact), but {name} serves all routes and trains, which would change '
+                f"what anchors give: make '{name.partition('.')[0]}' a PerExit, too"
+            )
+
+
 def _check_widths(readers: PerExits, backbone: StitchedViT) -> None:
     """Check that there is a head for each exit, and that it reads maps of the width that leave there."""
     for exit_ in sorted({backbone.plan_of(route)[-1].exit for route in backbone.space}):
         width = backbone.anchors[exit_.anchor].embed_dim
         for name, head in readers.items():
+            if len(head.anchors) != len(backbone.anchors):
+                raise UserError(
+                    f'{name} has {len(head.anchors)} heads, but the backbone has {len(backbone.anchors)} anchors: give '
+                    'a head for each'
+                )
             try:
-                channels = getattr(head.head(exit_), 'in_channels', width)
+                own = head.head(exit_)
             except UserError as error:
                 raise UserError(f'{name}: {error}') from error
-            if set(listed(channels)) != {width}:
+            channels = getattr(own, 'in_channels', width)
+            if set(listed(channels)) != {read_width(own, width)}:
                 raise UserError(
                     f'the head of {name} for anchor {exit_.anchor} has in_channels={channels}, but the maps that leave '
                     f'there have width {width}: set in_channels to {width}'

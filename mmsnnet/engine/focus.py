@@ -166,7 +166,8 @@ def _without_chance(model: nn.Module, backbone: StitchedViT) -> Iterator[None]:
     model.train()
     backbone.eval()
     for module in model.modules():
-        if next(module.children(), None) is None:
+        # Attention of PyTorch drops weights itself, not by a child.
+        if next(module.children(), None) is None or isinstance(module, nn.MultiheadAttention):
             module.eval()
     try:
         yield

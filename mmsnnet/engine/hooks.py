@@ -7,8 +7,9 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmsnnet.engine.checks import check_before_run, check_checkpoint
+from mmsnnet.engine.checks import check_before_run, check_checkpoint, weights_of
 from mmsnnet.engine.data_order import seed_each_sample
+from mmsnnet.engine.exit_checks import check_averaging, check_finished
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
 from mmsnnet.engine.focus import Focus
 from mmsnnet.engine.least_squares_start import start_from_least_squares
@@ -82,6 +83,7 @@ class StitchSamplingHook(Hook):
         self.costs: CostTable | None = None
         self.sampler: FocusedSampler | None = None
         self._layers_are_solved = False
+        self._given: frozenset[str] = frozenset()
         self._resumed: dict = {}
         self._trained_before: frozenset[int] = frozenset()
         self._shared_seed = 0
@@ -95,6 +97,7 @@ class StitchSamplingHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
         self._layers_are_solved = check_checkpoint(runner, checkpoint)
+        self._given = frozenset(weights_of(checkpoint))
         backbone, names = find_backbone(runner.model), checkpoint.get('trained_routes')
         routes = [backbone.space.find(name) for name in names or ()]
         backbone.trained_routes = None if names is None else frozenset(route.id for route in routes)
@@ -119,6 +122,8 @@ class StitchSamplingHook(Hook):
         model = unwrapped_model(runner)
         input_shape = self.input_shape or find_input_shape(runner)
         self.backbone = find_backbone(model)
+        check_finished(model, self._given)
+        check_averaging(runner)
         self.costs = route_costs(model, input_shape)
         self._shared_seed = shared_seed(runner, self.seed)
         self._batches_per_draw = runner.optim_wrapper._accumulative_counts if self.draw_per == 'step' else 1

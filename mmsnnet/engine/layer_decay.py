@@ -121,8 +121,11 @@ def find_place(backbone: PlainViTBackbone, name: str) -> Place | None:
             return Place(int(rest[0]), int(rest[1]) + 1)
         part, *rest = rest[0].split('_')
     if part == 'anchors':
-        is_block = rest[1] == 'blocks'
-        return Place(int(rest[0]), int(rest[2]) + 1 if is_block else 0)
+        anchor = int(rest[0])
+        if rest[1] == 'norm':
+            # It follows the blocks.
+            return Place(anchor, backbone.anchors[anchor].depth)
+        return Place(anchor, int(rest[2]) + 1 if rest[1] == 'blocks' else 0)
     if part in ('up', 'down'):
         pair, k = int(rest[0]), int(rest[1])
         return Place(pair + 1, backbone.space.boundaries[pair][k]) if part == 'up' else Place(pair, k)

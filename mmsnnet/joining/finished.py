@@ -16,11 +16,15 @@ from mmsnnet.joining.convert_mmseg import LoneAnchor, convert_mmseg_backbone, is
 from mmsnnet.models import AnchorViT, create_anchor, find_mismatch
 from mmsnnet.models.anchors import check_compatible
 from mmsnnet.models.weights import without_pretrained
+from mmsnnet.settings import is_named
 from mmsnnet.stitching import StitchSpace
 from mmsnnet.stitching.plan import tapped_block
 
 # Parts of a segmentor or detector that exist once for each anchor of a stitched one.
 PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
+# What watches the metrics of the largest model, which stay as they are.
+BEST = ('save_best', 'rule')
+EARLY_STOPPING = 'EarlyStoppingHook'
 _OTHER_KEYS = ('type', 'data_preprocessor', 'backbone', 'train_cfg', 'test_cfg', 'pretrained', 'init_cfg')
 _PATCH_BIAS = 'backbone.patch_embed.projection.bias'
 
@@ -49,6 +53,12 @@ class FinishedModel:
     notes: tuple[str, ...]
 
     @property
+    def dataset_meta(self) -> dict:
+        """Classes and palette of the data, as today's or older checkpoints name them; empty if unknown."""
+        older = {name.lower(): self.meta[name] for name in ('CLASSES', 'PALETTE') if self.meta.get(name)}
+        return self.meta.get('dataset_meta') or older
+
+    @property
     def parts(self) -> list[str]:
         return [name for name in PARTS if self.cfg['model'].get(name) is not None]
 
@@ -63,6 +73,7 @@ def load_finished(config: str, checkpoint: str) -> FinishedModel:
     cfg = Config.fromfile(check_file(config, 'config')).to_dict()
     content, is_plain = _read(check_file(checkpoint, 'checkpoint'))
     weights = content.get('state_dict', content)
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     model, notes = _build(cfg, config), []
     if is_mmseg_vit(model.backbone) and _PATCH_BIAS in weights and _PATCH_BIAS not in model.state_dict():
         # Models from before this setting existed have the bias. Today's class by default leaves it out.
@@ -112,11 +123,30 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
 def differences(small: FinishedModel, large: FinishedModel) -> list[str]:
     """Settings of the small model that a stitched one takes from the large one; they may change its scores."""
     notes = []
-    for key in ('data_preprocessor', 'test_cfg'):
-        first, second = (each.cfg['model'].get(key) for each in (small, large))
-        if first != second:
+    for key, of in (
+        ('data_preprocessor', _data_preprocessor),
+        ('test_cfg', lambda model: model.cfg['model'].get('test_cfg')),
+        ('test pipeline', _test_pipeline),
+    ):
+        if of(small) != of(large):
             notes.append(f"{key} differs: the large model's is used for both")
+    if keeps_best(large.cfg) or any(is_named(hook, EARLY_STOPPING) for hook in large.cfg.get('custom_hooks') or ()):
+        notes.append('save_best and EarlyStoppingHook are left out: they watch the large model, which stays as it is')
     return notes
+
+
+def keeps_best(cfg: Mapping) -> bool:
+    """Whether the checkpoint hook of a config keeps the best checkpoint."""
+    return bool(((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best'))
+
+
+def _test_pipeline(model: FinishedModel) -> object:
+    return ((model.cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline')
+
+
+def _data_preprocessor(model: FinishedModel) -> dict:
+    """MMEngine takes it from either place."""
+    return model.cfg['model'].get('data_preprocessor') or model.cfg.get('data_preprocessor') or {}
 
 
 def _read(checkpoint: str) -> tuple[dict, bool]:
@@ -175,9 +205,9 @@ def _with_class_names(*models: FinishedModel) -> Sequence[FinishedModel]:
 
 
 def _class_names(model: FinishedModel) -> list[str]:
-    return list((model.meta.get('dataset_meta') or {}).get('classes') or ())
+    return list(model.dataset_meta.get('classes') or ())
 
 
 def _preprocessing(model: FinishedModel, setting: str) -> list[float] | bool:
-    value = (model.cfg['model'].get('data_preprocessor') or {}).get(setting, False)
+    value = _data_preprocessor(model).get(setting, False)
     return [float(number) for number in value] if isinstance(value, Sequence) else bool(value)

@@ -1,6 +1,7 @@
 """Growing a stitched model of finished anchors by one route, which changes nothing else of it."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
@@ -9,24 +10,34 @@ from torch import nn
 from mmsnnet.building import build_model
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.errors import UserError
-from mmsnnet.export import PER_EXIT, STITCHING_HOOKS
+from mmsnnet.export import PER_EXIT, STITCHING_HOOK
 from mmsnnet.models import PerExit, StitchedViT, find_backbone, find_mismatch, route_costs
-from mmsnnet.settings import check_number
+from mmsnnet.settings import check_number, is_named
 from mmsnnet.stitching import Route
 
 
-def find_new_route(model: nn.Module, cfg: Config, selection: str) -> Route:
+def find_new_route(model: nn.Module, cfg: Config, selection: str, trained: Sequence[str] = ()) -> Route:
     """The route to add: of a name or id, or ``'budget:120'`` for the most expensive of at most 120 GFLOPs.
 
+    Args:
+        trained: names of the routes that are trained, which are not added again.
+
     Raises:
-        ValueError: an anchor; a route that has weights of its own already; none within the budget.
+        ValueError: anchors that are no finished models; an anchor; a route that is trained, or has weights of its own,
+            already; none within the budget.
     """
     backbone = find_backbone(model)
-    taken = {route.id for route in backbone.space if route.kind == 'anchor' or route.name in backbone.own_tunings}
+    if not backbone.exact:
+        raise UserError(
+            'a route can only be added beside finished anchors, but all routes of this model share their weights: it '
+            "needs exact='adapters' or 'copies' in the backbone, as tools/stitch.py writes it"
+        )
+    names = {*trained, *backbone.own_tunings}
+    taken = {route.id for route in backbone.space if route.kind == 'anchor' or route.name in names}
     if not selection.startswith('budget:'):
         route = backbone.space.find(selection.removeprefix('id:'))
         if route.id in taken:
-            raise UserError(f'{route} is in the model already, with weights of its own: add another route')
+            raise UserError(f'{route} is in the model already, trained or with weights of its own: add another route')
         return route
     costs = route_costs(model, configured_input_shape(model, cfg))
     budget = check_number('a budget in GFLOPs', _number(selection.removeprefix('budget:')), above=0)
@@ -44,20 +55,17 @@ def add_to_config(cfg: Config, route: Route, checkpoint: str) -> Config:
         checkpoint: where the weights of the grown model will be.
 
     Raises:
-        ValueError: the anchors of the model are no finished ones.
+        ValueError: no hook would train it.
     """
     cfg = copy.deepcopy(cfg)
     backbone = cfg.model.backbone
-    if not backbone.get('exact'):
-        raise UserError(
-            'a route can only be added beside finished anchors, but all routes of this model share their weights: it '
-            "needs exact='adapters' or 'copies' in the backbone, as tools/stitch.py writes it"
-        )
     for part in [backbone, *per_exit_configs(cfg.model)]:
         part.own_tunings = [*part.get('own_tunings', []), route.name]
-    for hook in cfg.custom_hooks:
-        if hook['type'] in STITCHING_HOOKS:
-            hook.focus = [route.name]
+    hooks = [hook for hook in cfg.get('custom_hooks', []) if is_named(hook, STITCHING_HOOK)]
+    if not hooks:
+        raise UserError(f'the config has no {STITCHING_HOOK} in custom_hooks, which would train the route: add it')
+    for hook in hooks:
+        hook.focus = [route.name]
     cfg.load_from, cfg.resume = checkpoint, False
     return cfg
 
@@ -85,7 +93,7 @@ def grown_model(cfg: Config, weights: dict[str, torch.Tensor], route: Route) -> 
 def per_exit_configs(model: dict) -> list[dict]:
     """Configs of all ``PerExit`` of a model."""
     parts = [part for value in model.values() for part in (value if isinstance(value, list) else [value])]
-    return [part for part in parts if isinstance(part, dict) and part.get('type') in PER_EXIT]
+    return [part for part in parts if isinstance(part, dict) and is_named(part, PER_EXIT)]
 
 
 def _number(text: str) -> float | str:

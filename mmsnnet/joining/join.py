@@ -11,9 +11,12 @@ from torch import nn
 from mmsnnet.building import build_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
-from mmsnnet.joining.finished import FinishedModel
+from mmsnnet.joining.finished import BEST, EARLY_STOPPING, FinishedModel, keeps_best
 from mmsnnet.models import AnchorViT, PerExit, find_backbone
+from mmsnnet.settings import is_named
 
+# Settings of a backbone that hold for a stitched one, too.
+_KEPT = ('with_cp', 'norm_eval', 'compile_blocks')
 # Layer-wise decay of OpenMMLab knows OpenMMLab's backbones only. What each calls the rate:
 _LAYER_DECAY = {
     'LayerDecayOptimizerConstructor': 'layer_decay_rate',
@@ -35,9 +38,7 @@ def join_configs(models: Sequence[FinishedModel], checkpoint: Path, exact: str, 
     for key in ('work_dir', 'experiment_name', 'launcher'):
         cfg.pop(key, None)
     model = _model(models, checkpoint, exact)
-    return Config(
-        {**cfg, **_training(cfg, len(models), num_routes), 'model': model, 'load_from': None, 'resume': False}
-    )
+    return Config({**cfg, **_training(models, num_routes), 'model': model, 'load_from': None, 'resume': False})
 
 
 def join_models(cfg: Config, models: Sequence[FinishedModel]) -> nn.Module:
@@ -87,7 +88,7 @@ def _model(models: Sequence[FinishedModel], checkpoint: Path, exact: str) -> dic
         'final_norm': largest.vit.final_norm,
         'exits': 'own',
         'exact': exact,
-        'with_cp': model['backbone'].get('with_cp', False),
+        **{key: model['backbone'][key] for key in _KEPT if key in model['backbone']},
     }
     for name in largest.parts:
         model[name] = _part(models, name, checkpoint)
@@ -97,21 +98,27 @@ def _model(models: Sequence[FinishedModel], checkpoint: Path, exact: str) -> dic
     return model
 
 
-def _training(cfg: dict, num_anchors: int, num_routes: int) -> dict:
-    """What training and evaluating routes takes beside the settings of a config."""
+def _training(models: Sequence[FinishedModel], num_routes: int) -> dict:
+    """What training and evaluating routes takes beside the settings of the largest model's config."""
+    cfg = models[-1].cfg
     focus = {'focus': {'routes': num_routes}} if num_routes else {}
     # Uniform over the routes, whatever they cost: it suits models of any size.
     hook = {'type': 'mmsnnet.StitchSamplingHook', 'sampler': {'type': 'UniformSampler'}, **focus}
-    imports = cfg.get('custom_imports') or {}
+    imports = [name for each in models for name in _listed((each.cfg.get('custom_imports') or {}).get('imports'))]
+    hooks = [each for each in cfg.get('custom_hooks') or [] if not is_named(each, EARLY_STOPPING)]
     settings = {
-        'custom_imports': {**imports, 'imports': [*_listed(imports.get('imports')), 'mmsnnet']},
-        'custom_hooks': [*(cfg.get('custom_hooks') or []), hook],
-        'val_cfg': _loop(cfg, 'val', 'mmsnnet.StitchValLoop', 'anchors'),
+        'custom_imports': {**(cfg.get('custom_imports') or {}), 'imports': list(dict.fromkeys([*imports, 'mmsnnet']))},
+        'custom_hooks': [*hooks, hook],
+        # Anchors stay as they are, and so do their metrics.
+        'val_cfg': _loop(cfg, 'val', 'mmsnnet.StitchValLoop', 'trained'),
         'test_cfg': _loop(cfg, 'test', 'mmsnnet.StitchTestLoop', 'trained'),
         'find_unused_parameters': True,
     }
     if cfg.get('optim_wrapper'):
-        settings['optim_wrapper'] = _with_our_layer_decay(cfg['optim_wrapper'], num_anchors)
+        settings['optim_wrapper'] = _with_our_layer_decay(cfg['optim_wrapper'], len(models))
+    if keeps_best(cfg):
+        checkpoint = {key: value for key, value in cfg['default_hooks']['checkpoint'].items() if key not in BEST}
+        settings['default_hooks'] = {**cfg['default_hooks'], 'checkpoint': checkpoint}
     return settings
 
 

@@ -14,7 +14,9 @@ from mmsnnet.stitching import SHARED, Exit
 from mmsnnet.stitching.space import last_anchor
 
 # What segmentors and detectors ask of a head, and must not depend on the exit.
-_COMMON_ATTRIBUTES = ('num_classes', 'align_corners', 'out_channels', 'with_bbox', 'with_mask', 'with_shared_head')
+_COMMON_ATTRIBUTES = (
+    'num_classes', 'align_corners', 'out_channels', 'threshold', 'with_bbox', 'with_mask', 'with_shared_head'
+)  # fmt: skip
 
 
 class ExitMaps(tuple[Tensor, ...]):
@@ -26,6 +28,10 @@ class ExitMaps(tuple[Tensor, ...]):
         self = super().__new__(cls, maps)
         self.exit = exit_
         return self
+
+    def __getnewargs__(self) -> tuple[tuple[Tensor, ...], Exit]:
+        """What copies are made of."""
+        return tuple(self), self.exit
 
 
 @register(MODELS)
@@ -64,6 +70,8 @@ class PerExit(BaseModule):
             raise UserError('PerExit needs a head for each anchor, got none: give their configs as heads=[...]')
         if own_tunings and not exact:
             raise UserError(f'own_tunings={list(own_tunings)} need exact=True: copies exist beside finished heads')
+        if not all(isinstance(name, str) for name in own_tunings):
+            raise UserError(f"own_tunings of a PerExit must be names of routes ('s[0:3]-l[6:24]'), got {own_tunings!r}")
         heads, self._checkpoints = zip(*map(_split_pretrained, heads), strict=True)
         build = lambda anchor: MODELS.build({**heads[anchor], **common})  # noqa: E731
         self.exact = exact
@@ -82,6 +90,11 @@ class PerExit(BaseModule):
             if checkpoint:
                 load_part(head, type(head).__name__, **checkpoint)
         self.restart_copies()
+
+    @property
+    def weight_sources(self) -> list[dict]:
+        """For each anchor's head, what names the checkpoint of its weights; empty: they are random."""
+        return list(self._checkpoints)
 
     def restart_copies(self, names: Sequence[str] | None = None) -> None:
         """Let copies, all or those of some tunings, start from the present weights of the anchors' heads."""

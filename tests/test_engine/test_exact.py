@@ -1,9 +1,11 @@
 """Law 11 in runs: anchors and their heads stay finished models while routes with a switch train."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.runner import Runner
-from toy_exact import finished, make_exact
+from toy_exact import finished, make_exact, with_weights
 from toys import randomise
 
 from mmsnnet.building import build_model
@@ -111,13 +113,59 @@ def test_training_one_route_s_own_tuning_changes_nothing_else(make_config, start
 
 
 def test_refuses_finished_anchors_without_weights(make_config):
-    with pytest.raises(UserError, match=r"anchor 0 stays as it is \(exact='adapters'\), but nothing loads its weights"):
+    with pytest.raises(
+        UserError, match=r"backbone.anchors.0 stays as it is \(exact='adapters'\), but nothing loads its"
+    ):
         train(make_exact(make_config()))
+
+
+def test_refuses_finished_heads_without_weights(make_config, tmp_path):
+    cfg = with_weights(make_exact(make_config()), tmp_path)
+    cfg.model.decode_head.heads[1].pop('init_cfg')
+    with pytest.raises(UserError, match=r'decode_head\.anchors\.1 stays as it is .* nothing loads its weights'):
+        train(cfg)
+    weights = torch.load(tmp_path / 'anchors.pth')
+    torch.save({name: value for name, value in weights.items() if 'decode' in name}, tmp_path / 'heads.pth')
+    cfg.load_from = str(tmp_path / 'heads.pth')
+    train(cfg)
+    # A checkpoint of heads brings no anchor.
+    cfg.model.backbone.anchors[0].pop('init_cfg')
+    with pytest.raises(UserError, match=r'backbone\.anchors\.0 stays as it is'):
+        train(cfg)
+
+
+def test_refuses_weights_that_would_not_bring_what_routes_have_learnt(make_config, tmp_path):
+    cfg = make_exact(make_config(), 'copies')
+    torch.save(build_model(cfg.copy()).state_dict(), tmp_path / 'learnt.pth')
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'learnt.pth'), prefix='backbone.')
+    with pytest.raises(UserError, match=r'backbone is exact: .* set load_from=PATH instead'):
+        train(cfg)
+
+
+def test_refuses_a_head_that_anchors_and_trained_routes_share(make_detection_config, tmp_path):
+    cfg = with_weights(make_exact(make_detection_config()), tmp_path)
+    cfg.model.roi_head = make_detection_config().model.roi_head
+    with pytest.raises(UserError, match=r"roi_head\..* serves all routes and trains, .* make 'roi_head' a PerExit"):
+        train(cfg)
+
+
+def test_averages_leave_anchors_as_they_are_or_are_refused(make_config, tmp_path):
+    cfg = with_weights(make_exact(make_config()), tmp_path)
+    hook = dict(type='EMAHook')
+    cfg.custom_hooks.append(hook)
+    runner = train(cfg)
+    before, after = (torch.load(path) for path in (tmp_path / 'anchors.pth', Path(runner.work_dir, 'iter_4.pth')))
+    for name, value in anchors_of(before).items():
+        assert torch.equal(after['state_dict'][name], value), name
+    hook.update(ema_type='StochasticWeightAverage')
+    with pytest.raises(UserError, match='StochasticWeightAverage averages finished anchors too'):
+        train(cfg)
 
 
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
+        (lambda model: model.decode_head.heads.append(model.decode_head.heads[1]), 'has 3 heads, but .* has 2 anchors'),
         (lambda model: model.backbone.update(exact=None), 'decode_head has exact=True'),
         (lambda model: model.decode_head.heads[0].update(in_channels=16), 'set in_channels to 8'),
         (lambda model: model.__setitem__('decode_head', model.decode_head.heads[1]), 'make it a PerExit'),

@@ -6,7 +6,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 from toys import FAMILIES, toy_anchor, toy_anchors, toy_backbone
 
-from mmsnnet.engine.layer_decay import format_groups, parameter_groups
+from mmsnnet.engine.layer_decay import find_place, format_groups, parameter_groups
 from mmsnnet.models import AnchorViT, StitchedViT
 
 
@@ -53,6 +53,13 @@ def test_each_anchor_counts_its_own_depth():
         'head.weight': 1.0,
     }
     assert {name: found[name][0] for name in expected} == expected
+
+
+def test_the_norm_behind_the_blocks_stands_where_the_last_block_does():
+    backbone = toy_backbone('dinov2', final_norm=True)
+    for index, anchor in enumerate(backbone.anchors):
+        last = find_place(backbone, f'anchors.{index}.blocks.{anchor.depth - 1}.norm1.weight')
+        assert find_place(backbone, f'anchors.{index}.norm.weight') == last
 
 
 def test_stitching_layers_stand_where_their_output_goes():

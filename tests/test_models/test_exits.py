@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from mmsnnet.errors import UserError
 from mmsnnet.export import slim_config, slim_state_dict
 from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.models.blank_batch import blank_batch
+from mmsnnet.models.exits import ExitMaps
 from mmsnnet.models.flop_counter import model_cost
 from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.stitching import Exit
 
 SWITCHED = 'l[0:2]-s[1:2]'
 
@@ -204,3 +207,26 @@ def test_refuses_an_exit_without_a_head(make_config):
     find_backbone(model).set_route(SWITCHED)
     with pytest.raises(UserError, match=r"no head for exit .* 'exact' and 'own_tunings' must be the backbone's"):
         head_outputs(model, images_of(cfg))
+
+
+def test_maps_keep_their_exit_when_copied():
+    maps = ExitMaps([torch.ones(1, 2, 3, 4)], Exit(1, 'shared'))
+    for copied in (copy.copy(maps), copy.deepcopy(maps), pickle.loads(pickle.dumps(maps))):
+        assert copied.exit == maps.exit
+        assert torch.equal(copied[0], maps[0])
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda head: head.update(own_tunings=[2]), r'own_tunings of a PerExit must be names of routes .*, got \[2\]'),
+        (lambda head: head.heads[0].update(threshold=0.4), r'one threshold, got \[0\.4, 0\.3\]'),
+    ],
+)
+def test_refuses_ids_and_unequal_thresholds(make_config, change, message):
+    cfg = make_exact(make_config())
+    for head in cfg.model.decode_head.heads:
+        head.update(out_channels=1, num_classes=2, threshold=0.3)
+    change(cfg.model.decode_head)
+    with pytest.raises(UserError, match=message):
+        build_model(cfg)

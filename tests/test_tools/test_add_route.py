@@ -1,5 +1,8 @@
 """``tools/stitch.py --add``: one more route trains, and nothing else changes."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,8 +10,12 @@ from toy_job import CROP, assert_one_line
 from toy_pairs import anchors, load
 
 from mmsnnet.building import build_model
+from mmsnnet.errors import UserError
+from mmsnnet.export import slim_config
+from mmsnnet.joining import add_to_config
 from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.stitching import StitchSpace
 
 
 def test_an_added_route_trains_and_changes_nothing_else(make_pair, stitch, run_tool, tmp_path):
@@ -62,6 +69,42 @@ def test_refuses_to_add(route, message, make_pair, stitch, run_tool, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         run_tool('stitch', '--add', route, *files, '--out', tmp_path / 'grown.py')
     assert_one_line(stopped.value, message)
+
+
+def test_adds_no_route_that_is_trained(make_pair, stitch, run_tool, tmp_path):
+    stitch(make_pair(anchors), '--routes', '1')
+    config, checkpoint = tmp_path / 'out' / 'stitched.py', tmp_path / 'work' / 'iter_4.pth'
+    run_tool('train', config, '--work-dir', tmp_path / 'work')
+    (trained,) = set(torch.load(checkpoint)['trained_routes']) - {'s[0:2]', 'l[0:4]'}
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('stitch', '--add', trained, config, checkpoint, '--out', tmp_path / 'grown.py')
+    assert_one_line(stopped.value, f'{re.escape(trained)} is in the model already, trained')
+    run_tool('stitch', '--add', 'budget:1', config, checkpoint, '--out', tmp_path / 'grown.py')
+    assert Config.fromfile(tmp_path / 'grown.py').model.backbone.own_tunings != [trained]
+
+
+def test_knows_its_classes_however_a_config_names_them(make_pair, stitch, run_tool, tmp_path):
+    config, checkpoint = (Path(stitch(make_pair(anchors)).filename).with_suffix(end) for end in ('.py', '.pth'))
+    text = config.read_text().replace("'mmsnnet.PerExit'", 'PerExit').replace("'mmsnnet.StitchSamplingHook'", 'Hook')
+    imports = 'from mmsnnet.engine import StitchSamplingHook as Hook\nfrom mmsnnet.models import PerExit\n'
+    (tmp_path / 'lazy.py').write_text(f'from mmengine.config import read_base\n{imports}{text}')
+    # Weights alone do, too.
+    torch.save(torch.load(checkpoint)['state_dict'], checkpoint)
+    run_tool('stitch', '--add', 'l[0:2]-s[1:2]', tmp_path / 'lazy.py', checkpoint, '--out', tmp_path / 'grown.py')
+    grown = Config.fromfile(tmp_path / 'grown.py')
+    assert grown.custom_hooks[-1].focus == grown.model.decode_head.own_tunings == ['l[0:2]-s[1:2]']
+    assert slim_config(Config.fromfile(tmp_path / 'lazy.py'), StitchSpace([2, 4])[0]).custom_hooks == []
+
+
+def test_needs_the_hook_that_trains_the_route_and_takes_no_settings_of_others(
+    make_pair, stitch, run_tool, tmp_path, capsys
+):
+    cfg = stitch(make_pair(anchors))
+    with pytest.raises(UserError, match='no StitchSamplingHook in custom_hooks'):
+        add_to_config(Config({**cfg.to_dict(), 'custom_hooks': []}), StitchSpace([2, 4])[2], 'grown.pth')
+    with pytest.raises(SystemExit):
+        run_tool('stitch', '--add', '3', cfg.filename, cfg.filename, '--out', tmp_path / 'g.py', '--routes', '2')
+    assert '--add takes neither --exact nor --routes' in capsys.readouterr().err
 
 
 def test_adds_the_most_expensive_route_within_a_budget(make_pair, stitch, run_tool, tmp_path):

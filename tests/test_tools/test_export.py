@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
+from toy_exact import make_exact
 from toy_job import CROP, assert_one_line
 
 from mmsnnet.building import build_model
@@ -25,6 +26,24 @@ def test_slim_model_scores_what_the_stitch_scores(trained, run_tool, tmp_path, r
     stitch = next(r for r in read_records(tmp_path / 'supernet' / 'stitches.json') if r.name == route)
     assert alone.metrics == pytest.approx(stitch.metrics, abs=0.02)
     assert alone.params_m < stitch.params_m or not route.count('-')
+
+
+def test_lists_of_heads_and_weights_that_training_began_with_are_taken_away(make_config, run_tool, tmp_path):
+    cfg = make_exact(make_config(), None)
+    first, exits = cfg.model.decode_head, [dict(head) for head in cfg.model.decode_head.heads]
+    ocr = dict(type='OCRHead', ocr_channels=8, channels=8, num_classes=3, norm_cfg=dict(type='GN', num_groups=4))
+    second = dict(first, heads=[dict(ocr, in_channels=head['in_channels'], in_index=1) for head in exits])
+    cfg.model.update(type='CascadeEncoderDecoder', num_stages=2, decode_head=[first, second], auxiliary_head=None)
+    torch.save(build_model(cfg.copy()).state_dict(), tmp_path / 'start.pth')
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'start.pth'))
+    cfg.dump(tmp_path / 'toy.py')
+    run_tool('train', tmp_path / 'toy.py')
+    (tmp_path / 'start.pth').unlink()
+    run_tool('export', tmp_path / 'toy.py', tmp_path / 'work_dir' / 'iter_4.pth', '--route', ROUTE, '--out', tmp_path)
+    slim = Config.fromfile(tmp_path / 'slim.py')
+    assert [head.type for head in slim.model.decode_head] == ['FCNHead', 'OCRHead']
+    assert 'init_cfg' not in slim.model
+    build_model(slim).init_weights()
 
 
 def test_slim_checkpoint_holds_no_other_anchor_and_loads_by_weights_only(trained, run_tool, tmp_path):

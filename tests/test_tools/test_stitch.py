@@ -135,7 +135,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
     assert cfg.model.test_cfg == large.model.test_cfg
     hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=8))
     assert cfg.custom_hooks == [hook]
-    assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='anchors')
+    assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='trained')
     assert cfg.test_cfg == dict(type='mmsnnet.StitchTestLoop', routes='trained')
     assert cfg.find_unused_parameters is True
     assert cfg.load_from is None
@@ -228,8 +228,87 @@ def test_says_what_the_small_model_loses(make_pair, stitch, capsys):
     slide = dict(mode='slide', crop_size=(32, 32), stride=(16, 16))
     stitch(make_pair(anchors, lambda cfg, index: index or cfg.model.update(test_cfg=ConfigDict(slide))))
     assert "note: test_cfg differs: the large model's is used for both" in capsys.readouterr().out
+    stitch(make_pair(anchors, lambda cfg, index: index or cfg.test_dataloader.dataset.pipeline.pop(1)))
+    assert "note: test pipeline differs: the large model's is used for both" in capsys.readouterr().out
     stitch(make_pair(anchors))
     assert 'note' not in capsys.readouterr().out
+
+
+def test_watches_no_metric_that_stays(make_pair, stitch, capsys):
+    def change(cfg: Config, index: int) -> None:
+        cfg.default_hooks.checkpoint.update(save_best='mIoU', rule='greater')
+        cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='mIoU')]
+
+    pair = make_pair(anchors, change)
+    cfg = stitch(pair)
+    assert 'note: save_best and EarlyStoppingHook are left out' in capsys.readouterr().out
+    kept = {
+        key: value for key, value in pair.configs[1].default_hooks.checkpoint.items() if key in ('type', 'interval')
+    }
+    assert kept.items() <= dict(cfg.default_hooks.checkpoint).items()
+    assert not {'save_best', 'rule'} & set(cfg.default_hooks.checkpoint)
+    assert [hook.type for hook in cfg.custom_hooks] == ['mmsnnet.StitchSamplingHook']
+
+
+def test_imports_what_either_model_needs_and_keeps_settings_of_the_large_backbone(make_pair, stitch):
+    def change(cfg: Config, index: int) -> None:
+        cfg.custom_imports = dict(imports=['mmsnnet', ('json', 'csv')[index]], allow_failed_imports=False)
+        cfg.model.backbone.norm_eval = bool(index)
+
+    cfg = stitch(make_pair(anchors, change))
+    assert cfg.custom_imports['imports'] == ['json', 'csv', 'mmsnnet']
+    assert cfg.model.backbone.norm_eval is True
+
+
+def test_class_names_of_older_checkpoints_are_kept_and_compared(make_pair, stitch, run_tool, tmp_path):
+    pair = make_pair(anchors)
+
+    def rename(*names: str) -> None:
+        for index, name in enumerate(names):
+            weights = torch.load(pair.checkpoint(index))['state_dict']
+            torch.save({'state_dict': weights, 'meta': {'CLASSES': ['ground', name]}}, pair.checkpoint(index))
+
+    rename('cat', 'dog')
+    refused(pair, run_tool, tmp_path, 'differ in their classes')
+    rename('cat', 'cat')
+    written = Path(stitch(pair).filename).with_suffix('.pth')
+    assert torch.load(written)['meta']['dataset_meta'] == {'classes': ['ground', 'cat']}
+    for index in range(2):
+        # Weights alone, of a model in parallel.
+        weights = torch.load(pair.checkpoint(index))['state_dict']
+        torch.save({f'module.{name}': value for name, value in weights.items()}, pair.checkpoint(index))
+    # Who reads the names expects none rather than an empty place.
+    stitch(pair)
+    assert 'dataset_meta' not in torch.load(written)['meta']
+
+
+def test_a_binary_segmentor_predicts(make_pair, stitch):
+    binary = dict(num_classes=2, out_channels=1, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
+
+    def change(cfg: Config, index: int) -> None:
+        cfg.model.decode_head.update(binary, threshold=0.3)
+        cfg.model.pop('auxiliary_head')
+
+    pair = make_pair(anchors, change)
+    model, images = load(stitch(pair)), torch.randn(1, 3, *CROP)
+    for index in range(2):
+        find_backbone(model).set_route(index)
+        ours, theirs = (each.predict(images)[0].pred_sem_seg.data for each in (model, pair.finished(index)))
+        assert torch.equal(ours, theirs)
+
+
+def test_a_head_may_read_levels_side_by_side(make_pair, stitch, run_tool, make_config, tmp_path):
+    side_by_side = dict(in_index=[0, 1], input_transform='resize_concat')
+
+    def change(cfg: Config, index: int) -> None:
+        cfg.model.decode_head.update(side_by_side, in_channels=[cfg.model.decode_head.in_channels] * 2)
+
+    check_exits(load(stitch(make_pair(anchors, change))))
+    shared = make_config(**{'train_cfg.max_iters': 1})
+    shared.model.decode_head.update(side_by_side, in_channels=[16, 16])
+    shared.dump(tmp_path / 'shared.py')
+    run_tool('train', tmp_path / 'shared.py')
+    assert (tmp_path / 'work_dir' / 'iter_1.pth').exists()
 
 
 # Refusals
@@ -318,7 +397,11 @@ def test_refuses_files_that_do_not_serve(make_pair, run_tool, tmp_path, capsys):
     refused(pair, run_tool, tmp_path, 'empty.py has no model', [tmp_path / 'empty.py', *pair.words[1:]])
     with pytest.raises(SystemExit) as stopped:
         run_tool('stitch', *pair.words, '--out', pair.folder / '1.py')
-    assert_one_line(stopped.value, '1.pth is one of the given checkpoints: choose another --out')
+    assert_one_line(stopped.value, '1.py is one of the given files: choose another --out')
+    (pair.folder / 'large.py').write_bytes(pair.words[2].read_bytes())
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('stitch', *pair.words[:2], pair.folder / 'large.py', pair.words[3], '--out', pair.folder / '1.py')
+    assert_one_line(stopped.value, '1.pth is one of the given files: choose another --out')
     for words, message in ((['--out', 'x.txt'], 'must end in .py'), (['--out', 'x.py', '--routes', '-1'], '0 or more')):
         with pytest.raises(SystemExit):
             run_tool('stitch', *pair.words, *words)

@@ -22,11 +22,11 @@ def format_page(results: dict) -> str:
             ['anchor alone', 'GFLOPs', metric, 'above the line', 'iterations', 'seconds'],
             (_anchor_row(name, runs) for name, runs in anchors.items()),
         ),
-        'The line joins the small and the large anchor alone: what anyone gets by using now one, now the other. Of '
-        'each way, the table shows its ends, the routes of both anchors, against these anchors alone; then of the '
-        'routes with a switch that it trains, how many are below the small anchor alone, and how many on or above the '
-        'line. The gain is the mean, over all costs, of what mixing its routes reaches, minus the line. GFLOPs are '
-        'those of the mean route trained, forward, one image.\n',
+        'The line joins the small and the large anchor alone: what anyone gets by running the small one on some images '
+        'and the large one on the others. Of each way, the table shows its ends, the routes of both anchors, against '
+        'these anchors alone; then of the routes with a switch that it trains, how many are below the small anchor '
+        'alone, and how many on or above the line. The gain is the mean, over all costs, of what mixing its routes '
+        'reaches, minus the line. GFLOPs are those of the mean route trained, forward, one image.\n',
         markdown_table(
             [
                 'way',

@@ -1,4 +1,4 @@
-"""How routes compare with the mixing line: what anyone gets between two models by using now one, now the other."""
+"""How routes compare with the mixing line: what two models reach if one runs on some images, the other on the rest."""
 
 from collections.abc import Sequence
 from itertools import pairwise

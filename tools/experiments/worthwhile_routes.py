@@ -3,12 +3,12 @@
 $ python -m tools.experiments.worthwhile_routes
 $ python -m tools.experiments.worthwhile_routes --seeds 0 --ways paper 'adapters 32, 4 routes'
 
-Anyone gets the straight line between two models by using now one, now the other: a route is worth choosing if it lies
-above that line. For each seed: a small, a middle and a large anchor alone on drawn scenes, then each way of stitching
-the small and the large one, all ways for equally many batches. Both anchors train on for as many batches, too: what
-that gains is no merit of stitching. Of each way, both anchors' routes and those with a switch that it trains are
-evaluated. Writes worthwhile_routes.json, worthwhile_routes.md and worthwhile_routes.png to the folder --report. A later
-call repeats nothing that is finished. Each training's output is in its log.txt.
+Anyone gets the straight line between two models by running one on some images and the other on the rest: a route is
+worth choosing if it lies above that line. For each seed: a small, a middle and a large anchor alone on drawn scenes,
+then each way of stitching the small and the large one, all ways for equally many batches. Both anchors train on for as
+many batches, too: what that gains is no merit of stitching. Of each way, both anchors' routes and those with a switch
+that it trains are evaluated. Writes worthwhile_routes.json, worthwhile_routes.md and worthwhile_routes.png to the
+folder --report. A later call repeats nothing that is finished. Each training's output is in its log.txt.
 """
 
 import argparse
