@@ -59,8 +59,13 @@ def add_to_config(cfg: Config, route: Route, checkpoint: str) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     backbone = cfg.model.backbone
-    for part in [backbone, *per_exit_configs(cfg.model)]:
+    per_exit = per_exit_configs(cfg.model)
+    for part in [backbone, *per_exit]:
         part.own_tunings = [*part.get('own_tunings', []), route.name]
+    # The checkpoint brings all weights: the two models' own are needed no more.
+    heads = [head for part in per_exit for head in part.heads]
+    for loaded in [cfg.model, *backbone.anchors, *heads]:
+        loaded.pop('init_cfg', None)
     hooks = [hook for hook in cfg.get('custom_hooks', []) if is_named(hook, STITCHING_HOOK)]
     if not hooks:
         raise UserError(f'the config has no {STITCHING_HOOK} in custom_hooks, which would train the route: add it')

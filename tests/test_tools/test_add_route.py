@@ -20,10 +20,13 @@ from mmsnnet.stitching import StitchSpace
 
 def test_an_added_route_trains_and_changes_nothing_else(make_pair, stitch, run_tool, tmp_path):
     """Of the model: no weight and no output. The route itself starts as what an anchor would give, and learns."""
-    stitch(make_pair(anchors), '--routes', '2')
+    pair = make_pair(anchors)
+    stitch(pair, '--routes', '2')
     files = [tmp_path / 'out' / f'stitched.{end}' for end in ('py', 'pth')]
     route = 'l[0:2]-s[1:2]'
     run_tool('stitch', '--add', route, *files, '--out', tmp_path / 'grown.py')
+    for index in range(2):
+        pair.checkpoint(index).unlink()
     run_tool('train', tmp_path / 'grown.py', '--work-dir', tmp_path / 'work')
     before, after = load(Config.fromfile(files[0])), build_model(Config.fromfile(tmp_path / 'grown.py')).eval()
     content = torch.load(tmp_path / 'work' / 'iter_4.pth', weights_only=False)
