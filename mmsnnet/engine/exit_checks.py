@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from mmengine.hooks import EMAHook
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage
 from mmengine.runner import Runner
 from torch import nn
 
@@ -12,6 +12,8 @@ from mmsnnet.errors import UserError
 from mmsnnet.models import PerExit, StitchedViT, find_backbone, locate_backbone
 
 PerExits = Mapping[str, PerExit]
+# The average of equal weights is that weight, to the last bit.
+EXACT_AVERAGES = (ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage)
 
 
 def check_exits(model: nn.Module) -> None:
@@ -80,14 +82,14 @@ def check_averaging(runner: Runner) -> None:
     """
     averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')]
     for average in averages if find_backbone(runner.model).exact else ():
-        if type(average) is not ExponentialMovingAverage:
+        if type(average) not in EXACT_AVERAGES:
             raise UserError(
-                f"{type(average).__name__} averages finished anchors too, and changes them by rounding: use EMAHook's "
-                "own ema_type='ExponentialMovingAverage', which does not"
+                f'{type(average).__name__} averages finished anchors too, and may change them by rounding: use one of '
+                f"MMEngine's as EMAHook's ema_type, which do not: {', '.join(kind.__name__ for kind in EXACT_AVERAGES)}"
             )
 
 
-def read_width(head: nn.Module, width: int) -> int | Sequence[int]:
+def read_width(head: nn.Module, width: int) -> int:
     """``in_channels`` of a head that reads maps of this width; of all levels together if it concatenates them."""
     if getattr(head, 'input_transform', None) == 'resize_concat':
         return width * len(head.in_index)
