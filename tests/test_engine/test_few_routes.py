@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmsnnet.building import build_model
 from mmsnnet.engine import focus as focus_module
 from mmsnnet.engine.batches import choose_images, training_batches
 from mmsnnet.errors import UserError
@@ -177,6 +178,17 @@ def test_losses_are_those_of_each_route_alone(request, make):
     found = focus_module.route_losses(runner, list(SPACE), 5, seed=3)
     assert found == pytest.approx(expected, rel=1e-12)
     assert len({round(loss, 6) for loss in found.values()}) > 4
+
+
+def test_attention_of_a_head_drops_nothing_while_losses_are_compared(make_focused):
+    """PyTorch's attention drops weights itself, by no child that could be in evaluation mode."""
+    model = build_model(make_focused())
+    model.attention = torch.nn.MultiheadAttention(8, 2, dropout=0.5).train()
+    tokens = torch.randn(5, 1, 8)
+    with focus_module._without_chance(model, find_backbone(model)):
+        first, again = (model.attention(tokens, tokens, tokens)[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert model.attention.training
 
 
 def test_by_loss_the_best_of_each_interval_trains(make_focused):

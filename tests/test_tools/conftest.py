@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from toy_job import assert_one_line
 from toy_pairs import Pair
 
 
@@ -74,5 +75,20 @@ def stitch(run_tool, tmp_path):
     def run(pair: Pair, *words: str) -> Config:
         run_tool('stitch', *pair.words, '--out', tmp_path / 'out' / 'stitched.py', *words)
         return Config.fromfile(tmp_path / 'out' / 'stitched.py')
+
+    return run
+
+
+@pytest.fixture
+def assert_refused(run_tool, tmp_path):
+    """Run the tool and expect one line of error, and no files."""
+
+    def run(pair: Pair, message: str, words: list[Path] | None = None) -> None:
+        out = tmp_path / 'refused.py'
+        with pytest.raises(SystemExit) as stopped:
+            run_tool('stitch', *(words or pair.words), '--out', out)
+        assert_one_line(stopped.value, message)
+        assert not out.exists()
+        assert not out.with_suffix('.pth').exists()
 
     return run

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
-from toy_job import CROP, assert_one_line
-from toy_pairs import EXACT, PAIRS, Pair, anchors, beits, detectors, load, segmenters, upernets
+from toy_job import CROP
+from toy_pairs import EXACT, PAIRS, anchors, beits, detectors, load, segmenters, upernets
 from toys import randomise
 
 from mmsnnet.building import build_model
@@ -260,7 +259,7 @@ def test_imports_what_either_model_needs_and_keeps_settings_of_the_large_backbon
     assert cfg.model.backbone.norm_eval is True
 
 
-def test_class_names_of_older_checkpoints_are_kept_and_compared(make_pair, stitch, run_tool, tmp_path):
+def test_class_names_of_older_checkpoints_are_kept_and_compared(make_pair, stitch, assert_refused, run_tool, tmp_path):
     pair = make_pair(anchors)
 
     def rename(*names: str) -> None:
@@ -269,7 +268,7 @@ def test_class_names_of_older_checkpoints_are_kept_and_compared(make_pair, stitc
             torch.save({'state_dict': weights, 'meta': {'CLASSES': ['ground', name]}}, pair.checkpoint(index))
 
     rename('cat', 'dog')
-    refused(pair, run_tool, tmp_path, 'differ in their classes')
+    assert_refused(pair, 'differ in their classes')
     rename('cat', 'cat')
     written = Path(stitch(pair).filename).with_suffix('.pth')
     assert torch.load(written)['meta']['dataset_meta'] == {'classes': ['ground', 'cat']}
@@ -309,122 +308,3 @@ def test_a_head_may_read_levels_side_by_side(make_pair, stitch, run_tool, make_c
     shared.dump(tmp_path / 'shared.py')
     run_tool('train', tmp_path / 'shared.py')
     assert (tmp_path / 'work_dir' / 'iter_1.pth').exists()
-
-
-# Refusals
-
-
-def of_small(**changes) -> Callable[[Config, int], None]:
-    """Change the small model's config."""
-    return lambda cfg, index: None if index else cfg.merge_from_dict(changes)
-
-
-def refused(pair: Pair, run_tool, tmp_path: Path, message: str, words: list[Path] | None = None) -> None:
-    """Run the tool and expect one line of error, and no files."""
-    out = tmp_path / 'refused.py'
-    with pytest.raises(SystemExit) as stopped:
-        run_tool('stitch', *(words or pair.words), '--out', out)
-    assert_one_line(stopped.value, message)
-    assert not out.exists()
-    assert not out.with_suffix('.pth').exists()
-
-
-@pytest.mark.parametrize(
-    ('kind', 'change', 'message'),
-    [
-        (
-            anchors,
-            of_small(**{'model.backbone.anchor.patch_size': 16}),
-            r'differ in patch size: \(16, 16\) and \(8, 8\)',
-        ),
-        (
-            anchors,
-            of_small(**{'model.backbone.anchor.model': 'vit_tiny_patch16_224', 'model.backbone.anchor.reg_tokens': 2}),
-            r'differ in number of prefix tokens .*: 3 and 1',
-        ),
-        (
-            anchors,
-            of_small(**{'model.backbone.anchor.model': 'beit_base_patch16_224'}),
-            'differ in class: Beit and VisionTransformer',
-        ),
-        (
-            anchors,
-            of_small(**{'model.decode_head.num_classes': 5, 'model.auxiliary_head.num_classes': 5}),
-            r'differ in the number of classes: \[5\] and \[3\]',
-        ),
-        (anchors, of_small(**{'model.auxiliary_head': None}), r"differ in their parts: \['decode_head'\] and"),
-        (anchors, of_small(**{'model.data_preprocessor.mean': [1.0] * 3}), 'differ in mean of data_preprocessor'),
-        (anchors, of_small(**{'model.data_preprocessor.std': [1.0] * 3}), 'differ in std of data_preprocessor'),
-        (anchors, of_small(**{'model.data_preprocessor.bgr_to_rgb': False}), 'differ in bgr_to_rgb'),
-        (anchors, of_small(**{'model.backbone.final_norm': True}), 'differ in final_norm: True and False'),
-        (
-            anchors,
-            of_small(**{'model.backbone.out_indices': [1], 'model.decode_head.in_index': 0}),
-            r'levels do not correspond: .* after blocks \(1,\), but those of the large one, \(1, 3\), .* to \(0, 1\)',
-        ),
-        (
-            anchors,
-            of_small(**{'model.backbone.anchor.depth': 6}),
-            'small model must come first, but its backbone has 6 blocks',
-        ),
-        (anchors, of_small(**{'model.type': 'DepthEstimator'}), 'differ in the kind of model: DepthEstimator and'),
-        (upernets, of_small(**{'model.backbone.out_origin': True}), '0.py: MMSegmentation.s backbone has out_origin'),
-    ],
-)
-def test_refuses_pairs_that_cannot_be_stitched(kind, change, message, make_pair, run_tool, tmp_path):
-    refused(make_pair(kind, change), run_tool, tmp_path, message)
-
-
-def test_refuses_models_in_the_wrong_order_and_of_other_classes(make_pair, run_tool, tmp_path):
-    pair = make_pair(anchors)
-    small, large = pair.words[:2], pair.words[2:]
-    refused(pair, run_tool, tmp_path, 'its backbone has 4 blocks .* the large one.s 2 .* swap them', large + small)
-    refused(pair, run_tool, tmp_path, 'small model must come first', large + large)
-    refused(pair, run_tool, tmp_path, r'1.pth is of another architecture than .*0.py: ', small[:1] + large[1:] + large)
-    content = torch.load(pair.checkpoint(0))
-    content['meta'] = {'dataset_meta': dict(classes=('left', 'ground', 'right'))}
-    torch.save(content, pair.checkpoint(0))
-    refused(pair, run_tool, tmp_path, 'differ in their classes: ')
-
-
-def test_refuses_files_that_do_not_serve(make_pair, run_tool, tmp_path, capsys):
-    pair = make_pair(anchors)
-    for position, what in enumerate(('config', 'checkpoint', 'config', 'checkpoint')):
-        words = list(pair.words)
-        words[position] = tmp_path / 'none'
-        refused(pair, run_tool, tmp_path, f"no {what} at '{tmp_path / 'none'}'", words)
-    (tmp_path / 'empty.py').write_text('x = 1')
-    refused(pair, run_tool, tmp_path, 'empty.py has no model', [tmp_path / 'empty.py', *pair.words[1:]])
-    with pytest.raises(SystemExit) as stopped:
-        run_tool('stitch', *pair.words, '--out', pair.folder / '1.py')
-    assert_one_line(stopped.value, '1.py is one of the given files: choose another --out')
-    (pair.folder / 'large.py').write_bytes(pair.words[2].read_bytes())
-    with pytest.raises(SystemExit) as stopped:
-        run_tool('stitch', *pair.words[:2], pair.folder / 'large.py', pair.words[3], '--out', pair.folder / '1.py')
-    assert_one_line(stopped.value, '1.pth is one of the given files: choose another --out')
-    for words, message in ((['--out', 'x.txt'], 'must end in .py'), (['--out', 'x.py', '--routes', '-1'], '0 or more')):
-        with pytest.raises(SystemExit):
-            run_tool('stitch', *pair.words, *words)
-        assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        (dict(backbone=dict(type='MixVisionTransformer')), 'has a MixVisionTransformer backbone: an anchor must be'),
-        (dict(backbone=dict(type='NoSuchThing')), 'cannot build the model of .*0.py: .*NoSuchThing'),
-        (dict(text_encoder=dict(type='NoSuchThing')), '0.py has model.text_encoder, which cannot exist once for each'),
-    ],
-)
-def test_refuses_models_it_does_not_know(changes, message, make_pair, run_tool, tmp_path):
-    pair = make_pair(anchors)
-    for key, value in changes.items():
-        pair.configs[0].model[key] = ConfigDict(value)
-    pair.configs[0].dump(pair.folder / '0.py')
-    refused(pair, run_tool, tmp_path, message)
-
-
-def test_refuses_an_anchor_that_gives_other_features(make_pair, run_tool, tmp_path, monkeypatch):
-    pair = make_pair(segmenters)
-    monkeypatch.setattr('tools.stitch.largest_difference', lambda *_: 0.5)
-    refused(pair, run_tool, tmp_path, r'0.py cannot be stitched: as an anchor it gives other features \(0.5\)')
