@@ -125,9 +125,12 @@ class AdaptedBlock(nn.Module):
             block.attn.qkv_bias_separate = True
         for name, linear in linears.items():
             linear.update = (self._update(name),)
+        # A finished anchor stays in evaluation mode. Its drop path and dropout are for what trains.
+        block.train(self.training)
         try:
             yield
         finally:
+            block.eval()
             for linear in linears.values():
                 linear.update = ()
             if separate is not None:

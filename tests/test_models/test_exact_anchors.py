@@ -100,6 +100,16 @@ def test_only_tunings_and_stitching_layers_train(way):
 
 
 @pytest.mark.parametrize('way', WAYS)
+def test_drop_path_and_dropout_of_anchors_are_for_what_trains(way):
+    anchors = [dict(anchor, drop_path_rate=0.5, attn_drop_rate=0.5) for anchor in toy_anchors()]
+    backbone = randomise(StitchedViT(anchors, (1, 3), exits='own', exact=way)).train()
+    for route in backbone.space:
+        backbone.set_route(route)
+        (first, _), (second, _) = (backbone(native_images('deit3')) for _ in range(2))
+        assert torch.equal(first, second) is (route.kind == 'anchor'), route
+
+
+@pytest.mark.parametrize('way', WAYS)
 def test_gradients_are_those_of_the_weights_that_run(way):
     """Training (factors of the update apart) and evaluation (their product in the weight) are one function."""
     backbone = toy_backbone(exits='own', exact=way)
