@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from mmsnnet.engine.checks import check_before_run, check_checkpoint, weights_of
 from mmsnnet.engine.data_order import seed_each_sample
@@ -83,7 +84,7 @@ class StitchSamplingHook(Hook):
         self.costs: CostTable | None = None
         self.sampler: FocusedSampler | None = None
         self._layers_are_solved = False
-        self._given: frozenset[str] = frozenset()
+        self._given: dict[str, Tensor] = {}
         self._resumed: dict = {}
         self._trained_before: frozenset[int] = frozenset()
         self._shared_seed = 0
@@ -97,7 +98,8 @@ class StitchSamplingHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
         self._layers_are_solved = check_checkpoint(runner, checkpoint)
-        self._given = frozenset(weights_of(checkpoint))
+        # Shapes alone: the weights themselves take memory.
+        self._given = {name: value.to('meta') for name, value in weights_of(checkpoint).items()}
         backbone, names = find_backbone(runner.model), checkpoint.get('trained_routes')
         routes = [backbone.space.find(name) for name in names or ()]
         backbone.trained_routes = None if names is None else frozenset(route.id for route in routes)

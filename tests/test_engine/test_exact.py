@@ -134,6 +134,38 @@ def test_refuses_finished_heads_without_weights(make_config, tmp_path):
         train(cfg)
 
 
+def test_refuses_finished_heads_of_other_classes(make_config, tmp_path):
+    """MMEngine leaves out what does not fit, so that a head would stay random for ever."""
+    cfg = with_weights(make_exact(make_config()), tmp_path)
+    weights = torch.load(tmp_path / 'anchors.pth')
+    cut = {name: value[:2] if '.anchors.1.conv_seg' in name else value for name, value in weights.items()}
+    torch.save(cut, tmp_path / 'two_classes.pth')
+    cfg.load_from = str(tmp_path / 'two_classes.pth')
+    train(cfg)
+    cfg.model.decode_head.heads[1].pop('init_cfg')
+    with pytest.raises(UserError, match=r'decode_head\.anchors\.1 stays .* has shape \(2,.*, the model wants \(3,'):
+        train(cfg)
+
+
+def test_a_model_may_be_loaded_as_a_whole(make_config, tmp_path):
+    """As those with lists of heads are, which MMSegmentation does not initialise."""
+    cfg = with_weights(make_exact(make_config(), own_tunings=[OWN]), tmp_path)
+    path = tmp_path / 'whole.pth'
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    weights = torch.load(tmp_path / 'anchors.pth')
+    torch.save(weights, path)
+    train(cfg)
+    torch.save({name: value for name, value in weights.items() if f'head.tuned.{OWN}' not in name}, path)
+    with pytest.raises(UserError, match=r'does not bring all of decode_head \(.* keys are missing'):
+        train(cfg)
+    torch.save({name: value for name, value in weights.items() if 'anchors.1' not in name}, path)
+    with pytest.raises(UserError, match=r'backbone\.anchors\.1 stays as it is'):
+        train(cfg)
+    torch.save({'state_dict': weights, 'trained_routes': ['l[0:4]', OWN]}, path)
+    with pytest.raises(UserError, match=r'has trained routes: .* set load_from to it'):
+        train(cfg)
+
+
 def test_refuses_weights_that_would_not_bring_what_routes_have_learnt(make_config, tmp_path):
     cfg = make_exact(make_config(), 'copies')
     torch.save(build_model(cfg.copy()).state_dict(), tmp_path / 'learnt.pth')
