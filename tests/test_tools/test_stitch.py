@@ -88,6 +88,33 @@ def test_converted_models_cost_and_export_like_any(kind, make_pair, stitch):
             torch.testing.assert_close(head_outputs(slim, images), head_outputs(model, images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('small', 'large'),
+    [
+        (dict(in_index=0), dict(in_index=1)),
+        (dict(in_index=[0, 1], input_transform='resize_concat'), dict(in_index=1)),
+        (dict(in_index=1), dict(in_index=[0, 1], input_transform='resize_concat')),
+    ],
+)
+def test_heads_may_read_other_levels_and_cost_what_they_read(small, large, make_pair, stitch):
+    """Law 4, with levels that are tapped on either side of a switch."""
+
+    def change(cfg: Config, index: int) -> None:
+        head, changes = cfg.model.decode_head, (small, large)[index]
+        cfg.model.backbone.anchor.depth, cfg.model.backbone.out_indices = ((3, (0, 2)), (6, (1, 5)))[index]
+        levels = len(changes['in_index']) if isinstance(changes['in_index'], list) else 0
+        head.update(changes, in_channels=[head.in_channels] * levels if levels else head.in_channels)
+
+    cfg = stitch(make_pair(anchors, change))
+    cfg.model.backbone.lora_rank = 0
+    model = randomise(build_model(copy.deepcopy(cfg))).eval()
+    costs = route_costs(model, CROP)
+    for route in find_backbone(model).space:
+        slim = build_model(slim_config(cfg, route)).eval()
+        slim.load_state_dict(slim_state_dict(model, route))
+        assert costs[route.id].flops == model_cost(slim, CROP).flops, route
+
+
 @pytest.mark.parametrize('kind', [anchors, detectors, segmenters, beits])
 def test_training_starts_from_the_weights_in_the_checkpoint(kind, make_pair, stitch):
     """By ``init_cfg``, which heads whose ``init_weights`` ignore it get, too. Least squares then solves the layers."""
