@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.models import PerExit, StitchedViT, find_backbone, find_mismatch, locate_backbone
+from mmsnnet.models.weights import weights_in
 
 PerExits = Mapping[str, PerExit]
 # The average of equal weights is that weight, to the last bit.
@@ -92,7 +93,7 @@ def _pretrained_weights(model: nn.Module) -> dict[str, Tensor]:
             f"{checkpoint} has trained routes: an init_cfg of type 'Pretrained' would let their stitching layers start "
             'anew; set load_from to it instead'
         )
-    return content.get('state_dict', content)
+    return weights_in(content)
 
 
 def _not_given(module: nn.Module, name: str, given: Mapping[str, Tensor]) -> str | None:

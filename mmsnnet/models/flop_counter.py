@@ -170,9 +170,9 @@ def _used_levels(results: Callable[..., Any], maps: Sequence[Tensor]) -> tuple[i
     if len(maps) == 1:
         return (0,)
     with torch.enable_grad():
-        # A head may return a map as it is.
         given = [map_.detach().requires_grad_() for map_ in maps]
-        read = _leaves(_tensors(results(*given)))
+        # A head may return a map as it is, or change it in place, which a leaf does not allow.
+        read = _leaves(_tensors(results(*(map_.clone() for map_ in given))))
     return tuple(level for level, map_ in enumerate(given) if map_ in read)
 
 

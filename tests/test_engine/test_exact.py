@@ -92,6 +92,19 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(make_job, start_from):
         assert torch.equal(weights[name], value), name
 
 
+def test_a_resumed_run_with_another_list_keeps_what_is_trained(make_config, start_from):
+    other = 's[0:1]-l[2:4]'
+    cfg = start_from(make_exact(make_config(), own_tunings=[OWN, other]))
+    cfg.custom_hooks[0].focus = [OWN]
+    cfg.train_cfg.max_iters = 2
+    first = train(cfg)
+    cfg.custom_hooks[0].focus = [other]
+    cfg.train_cfg.max_iters = 4
+    cfg.load_from, cfg.resume = f'{first.work_dir}/iter_2.pth', True
+    trained = find_backbone(train(cfg).model).trained_routes
+    assert trained == {find_backbone(first.model).space.find(route).id for route in ('s[0:2]', 'l[0:4]', OWN, other)}
+
+
 def test_the_optimizer_keeps_nothing_for_what_is_frozen(make_config, start_from):
     runner = train(start_from(make_exact(make_config())))
     kept = {id(parameter) for parameter in runner.optim_wrapper.optimizer.state}

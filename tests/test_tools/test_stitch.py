@@ -255,19 +255,37 @@ def test_says_what_the_small_model_loses(make_pair, stitch, capsys):
     stitch(make_pair(anchors, lambda cfg, index: index or cfg.model.update(test_cfg=ConfigDict(slide))))
     assert "note: test_cfg differs: the large model's is used for both" in capsys.readouterr().out
     stitch(make_pair(anchors, lambda cfg, index: index or cfg.test_dataloader.dataset.pipeline.pop(1)))
-    assert "note: test pipeline differs: the large model's is used for both" in capsys.readouterr().out
-    stitch(make_pair(anchors))
+    assert "note: test data set differs: the large model's is used for both" in capsys.readouterr().out
+    stitch(make_pair(anchors, lambda cfg, index: index or cfg.test_dataloader.dataset.update(data_root='elsewhere')))
     assert 'note' not in capsys.readouterr().out
+
+
+def test_says_what_hinders_training(make_pair, stitch, capsys):
+    def slow(cfg: Config, index: int) -> None:
+        keys = dict(norm=dict(decay_mult=0.0), backbone=dict(lr_mult=0.0))
+        cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
+
+    def untrained(cfg: Config, index: int) -> None:
+        cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = None
+
+    stitch(make_pair(anchors, slow))
+    assert 'note: paramwise_cfg slows backbone down, which holds for the updates' in capsys.readouterr().out
+    stitch(make_pair(anchors, untrained))
+    assert 'note: the config of the large model has no train_dataloader' in capsys.readouterr().out
 
 
 def test_watches_no_metric_that_stays(make_pair, stitch, capsys):
     def change(cfg: Config, index: int) -> None:
         cfg.default_hooks.checkpoint.update(save_best='mIoU', rule='greater')
-        cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='mIoU')]
+        cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='mIoU'), dict(type='mmdet.NumClassCheckHook')]
+        schedulers = [dict(type='ReduceOnPlateauLR', monitor='mIoU'), dict(type='LinearLR', end=2)]
+        cfg.param_scheduler = schedulers if index else schedulers[0]
 
     pair = make_pair(anchors, change)
     cfg = stitch(pair)
-    assert 'note: save_best and EarlyStoppingHook are left out' in capsys.readouterr().out
+    assert 'note: save_best, EarlyStoppingHook, ReduceOnPlateauLR: left out' in capsys.readouterr().out
+    assert [scheduler.type for scheduler in cfg.param_scheduler] == ['LinearLR']
+    assert [hook.type for hook in cfg.custom_hooks] == ['mmsnnet.StitchSamplingHook']
     kept = {
         key: value for key, value in pair.configs[1].default_hooks.checkpoint.items() if key in ('type', 'interval')
     }
@@ -282,7 +300,7 @@ def test_imports_what_either_model_needs_and_keeps_settings_of_the_large_backbon
         cfg.model.backbone.norm_eval = bool(index)
 
     cfg = stitch(make_pair(anchors, change))
-    assert cfg.custom_imports['imports'] == ['json', 'csv', 'mmsnnet']
+    assert cfg.custom_imports['imports'] == ['mmsnnet', 'json', 'csv']
     assert cfg.model.backbone.norm_eval is True
 
 
@@ -304,8 +322,10 @@ def test_class_names_of_older_checkpoints_are_kept_and_compared(make_pair, stitc
         weights = torch.load(pair.checkpoint(index))['state_dict']
         torch.save({f'module.{name}': value for name, value in weights.items()}, pair.checkpoint(index))
     # Who reads the names expects none rather than an empty place.
-    stitch(pair)
+    cfg = stitch(pair)
     assert 'dataset_meta' not in torch.load(written)['meta']
+    # Training starts from them.
+    build_model(cfg).init_weights()
 
 
 def test_a_binary_segmentor_predicts(make_pair, stitch):
