@@ -159,7 +159,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
         if key not in ('model', 'custom_hooks', 'val_cfg', 'test_cfg', 'custom_imports', 'work_dir', 'experiment_name'):
             assert cfg[key] == large[key], key
     assert cfg.model.test_cfg == large.model.test_cfg
-    hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=8))
+    hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=2))
     assert cfg.custom_hooks == [hook]
     assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='trained')
     assert cfg.test_cfg == dict(type='mmsnnet.StitchTestLoop', routes='trained')
@@ -177,7 +177,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
 
 def test_options(make_pair, stitch):
     pair = make_pair(anchors)
-    assert stitch(pair, '--routes', '3').custom_hooks[-1].focus == dict(routes=3)
+    assert stitch(pair, '--routes', '1').custom_hooks[-1].focus == dict(routes=1)
     assert 'focus' not in stitch(pair, '--routes', '0').custom_hooks[-1]
 
 
