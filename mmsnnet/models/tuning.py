@@ -194,9 +194,9 @@ class LowRankUpdate(nn.Module):
 
 @contextmanager
 def folded_updates(model: nn.Module) -> Iterator[None]:
-    """Let adapted blocks run as they would when exported: each matrix with its update is computed once, and kept.
+    """Let adapted blocks run as fast as when exported: each matrix is computed with its update once, and kept.
 
-    In evaluation mode and without gradients.
+    Without gradients. Outputs stay the same to the last bit. It takes memory for one more set of the blocks' matrices.
     """
     blocks = [module for module in model.modules() if isinstance(module, AdaptedBlock)]
     for block in blocks:
