@@ -19,7 +19,7 @@ from mmsnnet.models import PerExit, SimpleFPN, find_backbone, find_mismatch, loc
 
 # Heads whose classes are those of the data; a detector's RPN has none.
 _EXIT = r'(\.(anchors|tuned)\.[^.]+)?'
-_HEADS = re.compile(rf'((decode|auxiliary)_head|(roi_head{_EXIT}\.)?(bbox|mask)_head)(\.\d+)?{_EXIT}')
+_HEADS = re.compile(rf'(((decode|auxiliary)_)?head|(roi_head{_EXIT}\.)?(bbox|mask)_head)(\.\d+)?{_EXIT}')
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:
