@@ -36,7 +36,7 @@ def is_training(runner: Runner) -> bool:
 
 
 def _size_after(step: Mapping) -> tuple[int, int] | None:
-    """(width, height) of all images after a step of a pipeline; None where that leaves them different or as they are."""
+    """(width, height) of all images after a step of a pipeline; None where it gives them no common size."""
     if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
         return tuple(step['scale'])
     if step['type'] == 'CenterCrop':

@@ -53,6 +53,7 @@ class PlainViTBackbone(BaseModule):
         anchors: Sequence[dict],
         out_indices: Sequence[int],
         two_way: bool = True,
+        window: int | None = None,
         exits: str = 'shared',
         final_norm: bool = False,
         out_type: str = 'featmap',
@@ -74,7 +75,11 @@ class PlainViTBackbone(BaseModule):
         shared = {'with_cp': with_cp, 'final_norm': final_norm, 'out_type': out_type}
         self.anchors = nn.ModuleList(create_anchor(**shared, **timm_args) for timm_args in self.timm_args)
         check_compatible(list(self.anchors))
-        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
+        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way, window=window)
+        if window and not self.own_exits:
+            raise UserError(
+                f"window={window} needs exits='own': no layer leads from the end of the small anchor to the large one"
+            )
         self.out_indices = _check_out_indices(out_indices, self.anchors[-1].depth)
         if out_type != 'featmap' and self.out_indices != (self.anchors[-1].depth - 1,):
             raise UserError(

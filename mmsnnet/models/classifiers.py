@@ -34,8 +34,8 @@ class TimmClassifier:
         if classifier.weight.shape != linear.weight.shape:
             given, wanted = (tuple(layer.weight.shape) for layer in (classifier, linear))
             raise UserError(
-                f'the classifier of {self.model!r} is for (classes, channels) {given}, the head for {wanted}: leave out '
-                "its init_cfg of type 'TimmClassifier' to start from random weights"
+                f'the classifier of {self.model!r} is for (classes, channels) {given}, the head for {wanted}: '
+                "leave out its init_cfg of type 'TimmClassifier' to start from random weights"
             )
         linear.load_state_dict(classifier.state_dict())
 

@@ -21,7 +21,7 @@ class RouteViT(PlainViTBackbone):
     Parameters have the names they have in the ``StitchedViT``.
 
     Args:
-        anchors, out_indices, two_way, exits, final_norm, out_type, with_cp, norm_eval, init_cfg: as for
+        anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg: as for
             ``StitchedViT``.
         route: id or name.
 
@@ -35,6 +35,7 @@ class RouteViT(PlainViTBackbone):
         route: int | str,
         out_indices: Sequence[int] = (-1,),
         two_way: bool = True,
+        window: int | None = None,
         exits: str = 'shared',
         final_norm: bool = False,
         out_type: str = 'featmap',
@@ -42,7 +43,9 @@ class RouteViT(PlainViTBackbone):
         norm_eval: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(anchors, out_indices, two_way, exits, final_norm, out_type, with_cp, norm_eval, init_cfg)
+        super().__init__(
+            anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg
+        )
         self.route = self.space.find(route)
         self.plan = self.plan_of(self.route)
         for index, anchor in enumerate(self.anchors):
@@ -65,6 +68,7 @@ def route_state_dict(backbone: StitchedViT, route: int | str) -> dict[str, Tenso
             route,
             backbone.out_indices,
             backbone.space.is_two_way,
+            backbone.space.window,
             exits,
             backbone.final_norm,
             backbone.out_type,

@@ -74,7 +74,7 @@ def make_plan(
     steps: list[Step] = []
     for position, span in enumerate(route.spans):
         following = route.spans[position + 1] if position + 1 < len(route.spans) else None
-        switch = switch_layer(span, following)._replace(tuning=own_layers) if following else None
+        switch = switch_layer(space, span, following)._replace(tuning=own_layers) if following else None
         taps = {
             block: tap
             for block, tap in _taps(space, span.anchor, out_indices, exit_, own_layers)
@@ -109,20 +109,36 @@ def single_steps(plan: Plan) -> Iterator[Step]:
             yield step
 
 
-def switch_layer(source: Span, target: Span) -> Layer:
+def switch_layer(space: StitchSpace, source: Span, target: Span) -> Layer:
     """The stitching layer between two spans that follow each other."""
     if source.anchor < target.anchor:
-        return Layer('up', source.anchor, source.stop)
+        entries = space.entries[source.anchor]
+        return Layer(
+            'up', source.anchor, next(e.k for e in entries if (e.stop, e.start) == (source.stop, target.start))
+        )
     return Layer('down', target.anchor, target.start)
 
 
+def layer_places(space: StitchSpace, pair: int) -> dict[int, list[tuple[int, int]]]:
+    """For each stitching layer k of a pair, the numbers of small and of large blocks behind which it connects them.
+
+    Without a window, these are the boundaries. The last is where routes that end in the small anchor leave, if at the
+    width of the large one.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for stop, start, k in space.entries[pair]:
+        places.setdefault(k, []).append((stop, start))
+    return places if space.window else places | {len(places) + 1: [(space.depths[pair], space.depths[pair + 1])]}
+
+
 def all_layers(space: StitchSpace, own_exits: bool = False) -> Iterator[Layer]:
-    """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``.
+    """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``; of a window, those of entries.
 
     The last ``up`` only taps: it is for routes that end in the small anchor and leave at the large one's width.
     """
     for pair, depth in enumerate(space.depths[:-1]):
-        yield from (Layer('up', pair, k) for k in range(1, depth if own_exits else depth + 1))
+        last = depth if own_exits or space.window else depth + 1
+        yield from (Layer('up', pair, k) for k in layer_places(space, pair) if k < last)
         if space.is_two_way:
             yield from (Layer('down', pair, k) for k in range(1, depth))
 
