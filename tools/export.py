@@ -148,8 +148,8 @@ def main() -> None:
     model = build_model(cfg).eval()
     if (args.onnx or args.torch_export) and not predictor_kind(model):
         raise UserError(
-            f'--onnx and --torch-export are for segmentors and classifiers, this is a {type(model).__name__}: leave them '
-            'out for the slim checkpoint and config'
+            f'--onnx and --torch-export are for segmentors and classifiers, this is a {type(model).__name__}: leave '
+            'them out for the slim checkpoint and config'
         )
     dataset_meta = load_weights(model, args.checkpoint).get('dataset_meta')
     backbone = find_backbone(model)

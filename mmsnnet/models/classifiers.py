@@ -16,15 +16,17 @@ class TimmClassifier:
     Args:
         model: a name that timm knows, with its weights' tag.
         file: of the model's weights; default: timm downloads them.
+        **timm_kwargs: other arguments of ``timm.create_model``, as the anchor has them.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the model has no classifier, or its classes or width are not the head's.
     """
 
-    def __init__(self, model: str, file: str | None = None) -> None:
+    def __init__(self, model: str, file: str | None = None, **timm_kwargs) -> None:
         self.model = model
-        self.timm_args = {'pretrained': True, **({'pretrained_cfg_overlay': {'file': file}} if file else {})}
+        overlay = {'pretrained_cfg_overlay': {'file': file}} if file else {}
+        self.timm_args = {**timm_kwargs, **overlay, 'pretrained': True}
 
     @torch.no_grad()
     def __call__(self, head: nn.Module) -> None:
