@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModule
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 
@@ -18,6 +20,7 @@ from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.engine.exit_checks import check_exits
 from mmsnnet.models import PerExit, find_backbone, model_cost, route_costs
+from mmsnnet.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
@@ -162,6 +165,27 @@ def test_exact_configs_start_from_what_their_anchors_leave(path):
             assert head.pop('init_cfg') == dict(type='Pretrained', checkpoint=first, prefix=f'{name}.')
             assert head == alone.model[name]
     assert cfg.train_dataloader.dataset == alone.train_dataloader.dataset
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_anchors_take_timm_s_weights(path, monkeypatch):
+    """With the same model on shapes alone in place of a pretrained one."""
+    settings = read(path).model.backbone
+    anchors = settings.get('anchors') or [settings.anchor]
+    if any(anchor.get('init_cfg', {}).get('type') != 'TimmPretrained' for anchor in anchors):
+        return
+    create, loaded = timm.create_model, []
+
+    def create_unloaded(name: str, pretrained: bool = False, **kwargs) -> torch.nn.Module:
+        loaded.extend([name] * pretrained)
+        return create(name, **kwargs)
+
+    monkeypatch.setattr(timm, 'create_model', create_unloaded)
+    # MMEngine's own looks at values.
+    monkeypatch.setattr(BaseModule, 'init_weights', lambda self: None)
+    with torch.device('meta'):
+        MODELS.build(settings).init_weights()
+    assert loaded == [anchor.model for anchor in anchors]
 
 
 @pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)

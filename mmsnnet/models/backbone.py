@@ -73,7 +73,8 @@ class PlainViTBackbone(BaseModule):
         self.final_norm = final_norm
         self.out_type = check_word('out_type', out_type, OUT_TYPES)
         shared = {'with_cp': with_cp, 'final_norm': final_norm, 'out_type': out_type}
-        self.anchors = nn.ModuleList(create_anchor(**shared, **timm_args) for timm_args in self.timm_args)
+        self._anchor_args = [{**shared, **timm_args} for timm_args in self.timm_args]
+        self.anchors = nn.ModuleList(create_anchor(**arguments) for arguments in self._anchor_args)
         check_compatible(list(self.anchors))
         self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way, window=window)
         if window and not self.own_exits:
@@ -117,9 +118,9 @@ class PlainViTBackbone(BaseModule):
 
     def init_weights(self) -> None:
         """Load what the ``init_cfg`` of anchors and backbone name. timm's own initialisation is left as it is."""
-        for anchor, timm_args, init_cfg in zip(self.anchors, self.timm_args, self._init_cfgs, strict=True):
+        for anchor, arguments, init_cfg in zip(self.anchors, self._anchor_args, self._init_cfgs, strict=True):
             if init_cfg:
-                init_anchor(anchor, timm_args, init_cfg)
+                init_anchor(anchor, arguments, init_cfg)
         super().init_weights()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -19,12 +19,12 @@ def without_pretrained(timm_args: Mapping) -> dict:
     return {key: value for key, value in timm_args.items() if key not in PRETRAINED_ARGS}
 
 
-def init_anchor(anchor: Anchor, timm_args: dict, init_cfg: dict) -> None:
+def init_anchor(anchor: Anchor, arguments: dict, init_cfg: dict) -> None:
     """Load an anchor as its ``init_cfg`` says.
 
     Args:
         anchor: to load into.
-        timm_args: what it was created from: ``model`` and other arguments of ``timm.create_model``.
+        arguments: of ``create_anchor``, which it was created from.
         init_cfg: ``dict(type='TimmPretrained')`` for timm's weights of this model, with ``file=PATH`` from a file; or
             ``dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX)`` for those keys of a checkpoint that start with
             ``prefix``, e.g. ``'backbone.anchors.0.'`` of a segmentor trained with ``AnchorViT``.
@@ -39,18 +39,18 @@ def init_anchor(anchor: Anchor, timm_args: dict, init_cfg: dict) -> None:
     if kind not in loaders:
         raise UserError(f"an anchor's init_cfg must be of type {' or '.join(map(repr, loaders))}, got {kind!r}")
     try:
-        loaders[kind](anchor, timm_args, **init_cfg)
+        loaders[kind](anchor, arguments, **init_cfg)
     except TypeError as error:
         raise UserError(f"an anchor's init_cfg of type {kind!r} cannot have {init_cfg}: {error}") from error
 
 
-def _load_timm(anchor: Anchor, timm_args: dict, file: str | None = None) -> None:
+def _load_timm(anchor: Anchor, arguments: dict, file: str | None = None) -> None:
     overlay = {'pretrained_cfg_overlay': {'file': file}} if file else {}
-    anchor.load_state_dict(create_anchor(**{**timm_args, **overlay, 'pretrained': True}).state_dict())
+    anchor.load_state_dict(create_anchor(**{**arguments, **overlay, 'pretrained': True}).state_dict())
 
 
-def _load_checkpoint(anchor: Anchor, timm_args: dict, checkpoint: str, prefix: str = '') -> None:
-    load_part(anchor, f'anchor {timm_args["model"]!r}', checkpoint, prefix)
+def _load_checkpoint(anchor: Anchor, arguments: dict, checkpoint: str, prefix: str = '') -> None:
+    load_part(anchor, f'anchor {arguments["model"]!r}', checkpoint, prefix)
 
 
 def load_part(module: nn.Module, name: str, checkpoint: str, prefix: str = '') -> None:

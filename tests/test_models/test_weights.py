@@ -2,7 +2,7 @@ import pytest
 import torch
 from toys import randomise, toy_anchor, toy_vit
 
-from mmsnnet.models import Anchor, create_anchor, find_mismatch
+from mmsnnet.models import Anchor, AnchorViT, create_anchor, find_mismatch
 from mmsnnet.models.weights import init_anchor
 
 
@@ -49,6 +49,16 @@ def test_loads_timm_s_weights_from_a_file(tmp_path, family):
     anchor = load(create_anchor(**toy_anchor(family)), init_cfg, family=family)
     expected = vit.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in anchor.state_dict().items())
+
+
+@pytest.mark.parametrize('family', ['deit3', 'dinov3'])
+def test_the_final_norm_loads_with_an_anchor(tmp_path, family):
+    vit = randomise(toy_vit(family), seed=5)
+    torch.save(vit.state_dict(), tmp_path / 'timm.pth')
+    init_cfg = {'type': 'TimmPretrained', 'file': str(tmp_path / 'timm.pth')}
+    backbone = AnchorViT(toy_anchor(family, init_cfg=init_cfg), final_norm=True)
+    backbone.init_weights()
+    assert torch.equal(backbone.anchors[0].norm.weight, vit.norm.weight)
 
 
 @pytest.mark.parametrize(
