@@ -13,13 +13,16 @@ from torch import nn
 from mmsnnet.errors import UserError
 from mmsnnet.files import check_file
 from mmsnnet.models import find_mismatch
-from mmsnnet.models.weights import PRETRAINED_ARGS
+from mmsnnet.models.weights import PRETRAINED_ARGS, weights_in
 
 
 def build_model(cfg: Config) -> nn.Module:
     """The model of a config, with random weights."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     forget_pretrained(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        # MMEngine's runner takes it from here, too.
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return MODELS.build(cfg.model)
 
 
@@ -39,7 +42,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> dict:
         ValueError: the checkpoint is of another model.
     """
     content = CheckpointLoader.load_checkpoint(check_file(checkpoint, 'checkpoint'), map_location='cpu')
-    weights = content.get('state_dict', content)
+    weights = weights_in(content)
     problem = find_mismatch(model.state_dict(), weights)
     if problem:
         raise UserError(f'{checkpoint} is of another architecture than this config: {problem}')

@@ -99,8 +99,10 @@ def enter_evaluation(cfg: Config, args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        UserError: routes of a model that is not stitched.
+        UserError: routes of a model that is not stitched; nothing to evaluate on.
     """
+    if not cfg.get('test_dataloader') or not cfg.get('test_cfg'):
+        raise UserError('the config has nothing to evaluate on: set test_dataloader, test_evaluator and test_cfg')
     cfg.load_from = check_file(args.checkpoint, 'checkpoint')
     forget_pretrained(cfg.model)
     is_stitched = 'anchors' in cfg.model.get('backbone', {})

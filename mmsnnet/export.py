@@ -46,7 +46,10 @@ def slim_config(cfg: Config, route: Route) -> Config:
         elif isinstance(part, dict):
             cfg.model[name] = _of_exit(part, route.spans[-1].anchor)
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', []) if not is_named(hook, STITCHING_HOOK)]
-    cfg.val_cfg, cfg.test_cfg = {'type': 'ValLoop'}, {'type': 'TestLoop'}
+    for key, loop in (('val_cfg', 'ValLoop'), ('test_cfg', 'TestLoop')):
+        if cfg.get(key):
+            # MMEngine's own loops know one setting.
+            cfg[key] = {'type': loop, **({'fp16': True} if cfg[key].get('fp16') else {})}
     cfg.load_from = None
     return cfg
 

@@ -74,6 +74,16 @@ def single_stages(make_config, make_detection_config, index):
     return cfg
 
 
+def cascades(make_config, make_detection_config, index):
+    """Two decode heads, of which the second reads what the first gives."""
+    cfg = anchor_config(make_config(), index)
+    first = cfg.model.decode_head
+    second = dict(first, type='OCRHead', ocr_channels=8)
+    second.pop('num_convs')
+    cfg.model.update(type='CascadeEncoderDecoder', num_stages=2, decode_head=[first, ConfigDict(second)])
+    return cfg
+
+
 def segmenters(make_config, make_detection_config, index):
     def head(width: int) -> dict:
         sizes = dict(in_channels=width, channels=width, embed_dims=width, num_layers=1, num_heads=2)
@@ -100,7 +110,7 @@ def maes(make_config, make_detection_config, index):
     return uper_config(make_config(), index, 'MAE', None, 2)
 
 
-EXACT = (anchors, detectors, single_stages)
+EXACT = (anchors, cascades, detectors, single_stages)
 PAIRS = (*EXACT, segmenters, upernets, beits, maes)
 
 

@@ -98,7 +98,7 @@ def deit3_s_l_costs() -> CostTable:
         parts |= {(anchor, index): block for index in range(depth)}
     parts |= dict.fromkeys(all_layers(space), Cost(tokens * widths[0] * widths[1]))
     plans = [make_plan(space, route, (9, 14, 19, 23)) for route in space]
-    return CostTable(plans, parts, used_levels=[3])
+    return CostTable(plans, parts, used_levels={1: [3]})
 
 
 def outputs_of_all(backbone: StitchedViT, images: Tensor) -> dict[str, tuple[Tensor, ...]]:

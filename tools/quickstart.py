@@ -28,7 +28,7 @@ MODELS = {
     ],
     'camvid': [
         'camvid/anchor-s6_setr-naive_b8-1k_camvid-240x320.py',
-        'camvid/anchor-l12_setr-naive_b8-1k_camvid-240x320.py',
+        'camvid/anchor-l12_setr-naive_b8-2k_camvid-240x320.py',
     ],
 }
 

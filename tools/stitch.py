@@ -40,6 +40,8 @@ from mmsnnet.joining import (
 )
 from mmsnnet.models import find_backbone
 from mmsnnet.models.tuning import WAYS
+from mmsnnet.models.weights import weights_in
+from mmsnnet.stitching import StitchSpace
 
 # Float32 in another order of operations differs less; a mistake, more.
 TOLERANCE = 1e-3
@@ -79,8 +81,8 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--out must end in .py, got {args.out}')
     if args.add and (args.exact or args.routes is not None):
         parser.error('--add takes neither --exact nor --routes: these are settings of the stitched model, which stay')
-    args.exact, args.routes = args.exact or 'adapters', 8 if args.routes is None else args.routes
-    if args.routes < 0:
+    args.exact = args.exact or 'adapters'
+    if args.routes is not None and args.routes < 0:
         parser.error(f'--routes must be 0 or more, got {args.routes}')
     return args
 
@@ -110,6 +112,18 @@ def check_routes(stitched: nn.Module, models: list[FinishedModel]) -> None:
             )
 
 
+def count_routes(models: list[FinishedModel], wanted: int | None) -> int:
+    """How many routes with a switch to train: as many as wanted, by default 8, or all where there are fewer.
+
+    Raises:
+        ValueError: more than there are.
+    """
+    num_routes = len(StitchSpace([model.vit.depth for model in models])) - len(models)
+    if wanted is not None and wanted > num_routes:
+        raise UserError(f'--routes must be at most {num_routes}, the number of routes with a switch, got {wanted}')
+    return min(8, num_routes) if wanted is None else wanted
+
+
 def write_checkpoint(stitched: nn.Module, models: list[FinishedModel], path: Path) -> None:
     """Write the weights of all models. Routes with a switch have not trained yet."""
     classes = models[-1].dataset_meta
@@ -123,7 +137,7 @@ def write_checkpoint(stitched: nn.Module, models: list[FinishedModel], path: Pat
 def stitch(args: argparse.Namespace, checkpoint: Path) -> None:
     """Write a model of two finished ones."""
     models = load_pair(args)
-    cfg = join_configs(models, checkpoint, args.exact, args.routes)
+    cfg = join_configs(models, checkpoint, args.exact, count_routes(models, args.routes))
     # The random stitching layers are the same each time.
     torch.manual_seed(0)
     stitched = join_models(cfg, models)
@@ -140,7 +154,7 @@ def add_route(args: argparse.Namespace, checkpoint: Path) -> None:
     content = CheckpointLoader.load_checkpoint(check_file(args.models[1], 'checkpoint'), map_location='cpu')
     route = find_new_route(build_model(copy.deepcopy(cfg)), cfg, args.add, content.get('trained_routes') or ())
     grown_cfg = add_to_config(cfg, route, absolute(str(checkpoint)))
-    weights = grown_model(grown_cfg, content.get('state_dict', content), route).state_dict()
+    weights = grown_model(grown_cfg, weights_in(content), route).state_dict()
     kept = {'state_dict': weights, **{key: content[key] for key in ('meta', 'trained_routes') if key in content}}
     write_file(checkpoint, lambda partial: torch.save(kept, partial))
     write_file(args.out, lambda partial: grown_cfg.dump(partial))

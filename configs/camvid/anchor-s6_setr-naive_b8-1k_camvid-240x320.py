@@ -11,5 +11,5 @@ model = dict(
         type='mmsnnet.AnchorViT',
         anchor=dict(
             model='vit_tiny_patch16_224', img_size=_base_.crop_size, weight_init='jax',
-            embed_dim=8, depth=6, num_heads=2)),
-    decode_head=dict(in_channels=8, num_classes=11))
+            embed_dim=32, depth=6, num_heads=2)),
+    decode_head=dict(in_channels=32, num_classes=11))

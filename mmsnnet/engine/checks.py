@@ -16,6 +16,7 @@ from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_mod
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
 from mmsnnet.models import PerExit, SimpleFPN, find_backbone, find_mismatch, locate_backbone
+from mmsnnet.models.weights import weights_in
 
 # Heads whose classes are those of the data; a detector's RPN has none.
 _EXIT = r'(\.(anchors|tuned)\.[^.]+)?'
@@ -206,12 +207,6 @@ def check_parallel(runner: Runner) -> None:
         )
 
 
-def weights_of(checkpoint: dict) -> dict:
-    """The weights in a checkpoint, by their names in the model."""
-    weights = checkpoint.get('state_dict', checkpoint)
-    return {key.removeprefix('module.'): value for key, value in weights.items()}
-
-
 def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
     """Whether a checkpoint brings this model's backbone; refuse one of another architecture.
 
@@ -222,7 +217,7 @@ def check_checkpoint(runner: Runner, checkpoint: dict) -> bool:
     """
     model = unwrapped_model(runner)
     prefix, backbone = locate_backbone(model)
-    weights = weights_of(checkpoint)
+    weights = weights_in(checkpoint)
     given = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if not given and is_training(runner) and not runner._resume:
         return False

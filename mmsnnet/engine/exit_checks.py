@@ -1,15 +1,17 @@
 """Checks that a model's heads serve the exits of its backbone."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage
 from mmengine.runner import Runner
-from torch import nn
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import PerExit, StitchedViT, find_backbone, locate_backbone
+from mmsnnet.models import PerExit, StitchedViT, find_backbone, find_mismatch, locate_backbone
+from mmsnnet.models.weights import weights_in
 
 PerExits = Mapping[str, PerExit]
 # The average of equal weights is that weight, to the last bit.
@@ -38,11 +40,11 @@ def check_exits(model: nn.Module) -> None:
         _check_nothing_else_trains(model, per_exit)
 
 
-def check_finished(model: nn.Module, given: Collection[str] = ()) -> None:
+def check_finished(model: nn.Module, given: Mapping[str, Tensor] | None = None) -> None:
     """Refuse to train beside anchors, or heads of theirs, that nothing loads.
 
     Args:
-        given: names of the weights that a checkpoint of the model brings.
+        given: the weights that a checkpoint of the model brings, by name; their shapes are enough.
 
     Raises:
         ValueError: naming the anchor or the head.
@@ -50,6 +52,9 @@ def check_finished(model: nn.Module, given: Collection[str] = ()) -> None:
     prefix, backbone = locate_backbone(model)
     if not backbone.exact:
         return
+    # Where the model as a whole is loaded, MMEngine does not ask its parts to load anything.
+    is_whole = _is_pretrained(model)
+    given = {**(_pretrained_weights(model) if is_whole else {}), **(given or {})}
     per_exit = {name: module for name, module in model.named_modules() if isinstance(module, PerExit)}
     for name, part in {prefix.removesuffix('.'): backbone, **per_exit}.items():
         if _is_pretrained(part):
@@ -59,13 +64,42 @@ def check_finished(model: nn.Module, given: Collection[str] = ()) -> None:
             )
         for index, weights in enumerate(part.weight_sources):
             anchor = f'{name}.anchors.{index}'.removeprefix('.')
-            is_given = weights or _is_pretrained(model) or any(key.startswith(f'{anchor}.') for key in given)
-            if not is_given and next(part.anchors[index].parameters(), None) is not None:
+            problem = _not_given(part.anchors[index], anchor, given)
+            if problem and (is_whole or not weights):
                 raise UserError(
-                    f'{anchor} stays as it is (exact={backbone.exact!r}), but nothing loads its weights: give it '
-                    "init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX), with the PREFIX of its keys, "
-                    "such as 'decode_head.', or set load_from"
+                    f'{anchor} stays as it is (exact={backbone.exact!r}), but nothing loads its weights ({problem}): '
+                    "give it init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX), with the PREFIX of its "
+                    "keys, such as 'decode_head.', or set load_from"
                 )
+        problem = is_whole and _not_given(part, name, given)
+        if problem:
+            raise UserError(
+                f"model.init_cfg of type 'Pretrained' does not bring all of {name} ({problem}): use load_from, or "
+                'tools/stitch.py --add for a route with weights of its own'
+            )
+
+
+def _pretrained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What the ``init_cfg`` of a model as a whole loads.
+
+    Raises:
+        ValueError: it has been trained, and MMEngine would not say which of its routes.
+    """
+    checkpoint = model.init_cfg['checkpoint']
+    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    space = find_backbone(model).space
+    if any(space.find(name).kind != 'anchor' for name in content.get('trained_routes') or ()):
+        raise UserError(
+            f"{checkpoint} has trained routes: an init_cfg of type 'Pretrained' would let their stitching layers start "
+            'anew; set load_from to it instead'
+        )
+    return weights_in(content)
+
+
+def _not_given(module: nn.Module, name: str, given: Mapping[str, Tensor]) -> str | None:
+    """Which weights of a part of this name are not given, or have another shape; None if all are there."""
+    wanted = {f'{name}.{key}'.removeprefix('.'): value for key, value in module.state_dict().items()}
+    return find_mismatch(wanted, {key: given[key] for key in wanted.keys() & given.keys()})
 
 
 def _is_pretrained(module: nn.Module) -> bool:

@@ -161,8 +161,12 @@ def route_losses(runner: Runner, routes: Sequence[Route], num_images: int, seed:
 
 @contextmanager
 def _without_chance(model: nn.Module, backbone: StitchedViT) -> Iterator[None]:
-    """Training mode, in which all models can compute losses, but for drop path, dropout and batch statistics."""
+    """Training mode, in which all models can compute losses, but for drop path, dropout and batch statistics.
+
+    Buffers are as before afterwards: some losses count the classes they have seen.
+    """
     was_training = model.training
+    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
     model.train()
     backbone.eval()
     for module in model.modules():
@@ -173,6 +177,8 @@ def _without_chance(model: nn.Module, backbone: StitchedViT) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+        for buffer, before in buffers.items():
+            buffer.copy_(before)
 
 
 def _candidates(choice: FocusChoice, backbone: StitchedViT) -> list[Route]:

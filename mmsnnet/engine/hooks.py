@@ -6,8 +6,9 @@ from typing import Any
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
-from mmsnnet.engine.checks import check_before_run, check_checkpoint, weights_of
+from mmsnnet.engine.checks import check_before_run, check_checkpoint
 from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.exit_checks import check_averaging, check_finished
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
@@ -18,6 +19,7 @@ from mmsnnet.engine.randomness import seed_generators, shared_seed
 from mmsnnet.engine.runners import find_input_shape, unwrapped_model
 from mmsnnet.engine.samplers import FocusedSampler, draw_number, warn_of_one_group
 from mmsnnet.models import StitchedViT, find_backbone, route_costs
+from mmsnnet.models.weights import weights_in
 from mmsnnet.registry import HOOKS, register
 from mmsnnet.settings import check_word
 from mmsnnet.stitching import CostTable
@@ -83,7 +85,7 @@ class StitchSamplingHook(Hook):
         self.costs: CostTable | None = None
         self.sampler: FocusedSampler | None = None
         self._layers_are_solved = False
-        self._given: frozenset[str] = frozenset()
+        self._given: dict[str, Tensor] = {}
         self._resumed: dict = {}
         self._trained_before: frozenset[int] = frozenset()
         self._shared_seed = 0
@@ -97,7 +99,8 @@ class StitchSamplingHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""
         self._layers_are_solved = check_checkpoint(runner, checkpoint)
-        self._given = frozenset(weights_of(checkpoint))
+        # Shapes alone: the weights themselves take memory.
+        self._given = {name: value.to('meta') for name, value in weights_in(checkpoint).items()}
         backbone, names = find_backbone(runner.model), checkpoint.get('trained_routes')
         routes = [backbone.space.find(name) for name in names or ()]
         backbone.trained_routes = None if names is None else frozenset(route.id for route in routes)
@@ -131,6 +134,9 @@ class StitchSamplingHook(Hook):
         # A resumed run began with what the interrupted one began with.
         before = self._resumed.get('trained_before', self.backbone.trained_routes)
         self._trained_before = frozenset(before or ())
+        if self._resumed and self.focus.choice is None:
+            # The list may have changed, and what the interrupted run trained stays trained.
+            self._trained_before |= self.backbone.trained_routes or frozenset()
         self.focus.start(runner, self.costs.gflops, self._shared_seed, self._batches_per_draw, state)
         self._start_sampler(self._resumed.get('route_sampler'))
         if self._layers_are_solved:

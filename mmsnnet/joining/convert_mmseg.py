@@ -38,6 +38,10 @@ class LoneAnchor(NamedTuple):
     state_dict: dict[str, Tensor]
     final_norm: bool = False
 
+    @property
+    def depth(self) -> int:
+        return len({name.split('.')[1] for name in self.state_dict if name.startswith('blocks.')})
+
 
 def is_mmseg_vit(backbone: nn.Module) -> bool:
     """Whether ``convert_mmseg_backbone`` knows a backbone."""

@@ -15,17 +15,22 @@ from mmsnnet.files import check_file, is_url
 from mmsnnet.joining.convert_mmseg import LoneAnchor, convert_mmseg_backbone, is_mmseg_vit
 from mmsnnet.models import AnchorViT, create_anchor, find_mismatch
 from mmsnnet.models.anchors import check_compatible
-from mmsnnet.models.weights import without_pretrained
-from mmsnnet.settings import is_named
+from mmsnnet.models.weights import weights_in, without_pretrained
+from mmsnnet.settings import is_named, name_of_type
 from mmsnnet.stitching import StitchSpace
 from mmsnnet.stitching.plan import tapped_block
 
 # Parts of a segmentor or detector that exist once for each anchor of a stitched one.
 PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
-# What watches the metrics of the largest model, which stay as they are.
+# Settings and hooks that watch the metrics of the largest model, which stay as they are.
 BEST = ('save_best', 'rule')
 EARLY_STOPPING = 'EarlyStoppingHook'
-_OTHER_KEYS = ('type', 'data_preprocessor', 'backbone', 'train_cfg', 'test_cfg', 'pretrained', 'init_cfg')
+ON_PLATEAU = 'ReduceOnPlateau'
+_OTHER_KEYS = (
+    'type', 'data_preprocessor', 'backbone', 'num_stages', 'train_cfg', 'test_cfg', 'pretrained', 'init_cfg'
+)  # fmt: skip
+# Where a data set lies may differ.
+_PATHS = ('data_root', 'data_prefix', 'ann_file')
 _PATCH_BIAS = 'backbone.patch_embed.projection.bias'
 
 
@@ -72,8 +77,7 @@ def load_finished(config: str, checkpoint: str) -> FinishedModel:
     """
     cfg = Config.fromfile(check_file(config, 'config')).to_dict()
     content, is_plain = _read(check_file(checkpoint, 'checkpoint'))
-    weights = content.get('state_dict', content)
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    weights = weights_in(content)
     model, notes = _build(cfg, config), []
     if is_mmseg_vit(model.backbone) and _PATCH_BIAS in weights and _PATCH_BIAS not in model.state_dict():
         # Models from before this setting existed have the bias. Today's class by default leaves it out.
@@ -98,7 +102,9 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
     _check_same('the kind of model', *kinds)
     _check_same('their parts', small.parts, large.parts)
     _check_same('the number of classes', _num_classes(small.model), _num_classes(large.model))
+    _check_same('num_stages', *(each.cfg['model'].get('num_stages') for each in (small, large)))
     _check_same('their classes', *(_class_names(each) for each in _with_class_names(small, large)))
+    _check_same('reduce_zero_label', *map(_reduces_zero_label, (small, large)))
     for setting in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr'):
         _check_same(f'{setting} of data_preprocessor', _preprocessing(small, setting), _preprocessing(large, setting))
     anchors = [create_anchor(**each.vit.anchor) for each in (small, large)]
@@ -126,13 +132,43 @@ def differences(small: FinishedModel, large: FinishedModel) -> list[str]:
     for key, of in (
         ('data_preprocessor', _data_preprocessor),
         ('test_cfg', lambda model: model.cfg['model'].get('test_cfg')),
-        ('test pipeline', _test_pipeline),
+        ('test data set', _test_data_set),
     ):
         if of(small) != of(large):
             notes.append(f"{key} differs: the large model's is used for both")
-    if keeps_best(large.cfg) or any(is_named(hook, EARLY_STOPPING) for hook in large.cfg.get('custom_hooks') or ()):
-        notes.append('save_best and EarlyStoppingHook are left out: they watch the large model, which stays as it is')
+    watching = [
+        *(['save_best'] if keeps_best(large.cfg) else []),
+        *(EARLY_STOPPING for hook in large.cfg.get('custom_hooks') or () if is_named(hook, EARLY_STOPPING)),
+        *(scheduler['type'] for scheduler in _schedulers(large.cfg) if watches_metrics(scheduler)),
+    ]
+    if watching:
+        notes.append(f'{", ".join(watching)}: left out, for they watch the large model, which stays as it is')
+    slowed = [key for key, rate in _backbone_rates(large.cfg).items() if rate < 1]
+    if slowed:
+        notes.append(
+            f'paramwise_cfg slows {", ".join(slowed)} down, which holds for the updates of the backbone, too: remove '
+            'it from the written config, unless you want that'
+        )
+    if large.cfg.get('train_dataloader') is None:
+        notes.append('the config of the large model has no train_dataloader: the written one cannot train')
     return notes
+
+
+def watches_metrics(scheduler: Mapping) -> bool:
+    """Whether a scheduler of parameters, such as ``ReduceOnPlateauLR``, waits for metrics to change."""
+    return name_of_type(scheduler.get('type', '')).startswith(ON_PLATEAU)
+
+
+def _schedulers(cfg: Mapping) -> list[Mapping]:
+    schedulers = cfg.get('param_scheduler') or []
+    return schedulers if isinstance(schedulers, list) else [schedulers]
+
+
+def _backbone_rates(cfg: Mapping) -> dict[str, float]:
+    """For each key of ``custom_keys`` that matches a backbone as a whole, how it multiplies the learning rate."""
+    paramwise = (cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {}
+    keys = paramwise.get('custom_keys') or {}
+    return {key: rates.get('lr_mult', 1) for key, rates in keys.items() if key and key in 'backbone.'}
 
 
 def keeps_best(cfg: Mapping) -> bool:
@@ -140,8 +176,17 @@ def keeps_best(cfg: Mapping) -> bool:
     return bool(((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best'))
 
 
-def _test_pipeline(model: FinishedModel) -> object:
-    return ((model.cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline')
+def _test_data_set(model: FinishedModel) -> dict:
+    """Settings of the data set that a model is tested on, but for where it lies."""
+    dataset = (model.cfg.get('test_dataloader') or {}).get('dataset') or {}
+    return {key: value for key, value in dataset.items() if key not in _PATHS}
+
+
+def _reduces_zero_label(model: FinishedModel) -> bool:
+    """Whether class 0 of the annotations is left out. MMSegmentation keeps this with the classes."""
+    if 'reduce_zero_label' in model.dataset_meta:
+        return bool(model.dataset_meta['reduce_zero_label'])
+    return "'reduce_zero_label': True" in str((model.cfg.get('test_dataloader') or {}).get('dataset'))
 
 
 def _data_preprocessor(model: FinishedModel) -> dict:

@@ -42,6 +42,8 @@ def find_new_route(model: nn.Module, cfg: Config, selection: str, trained: Seque
     costs = route_costs(model, configured_input_shape(model, cfg))
     budget = check_number('a budget in GFLOPs', _number(selection.removeprefix('budget:')), above=0)
     within = [route for route in backbone.space if route.id not in taken and costs[route.id].gflops <= budget]
+    if len(taken) == len(backbone.space):
+        raise UserError('no route is left to add: all are trained, or have weights of their own')
     if not within:
         cheapest = min(costs[route.id].gflops for route in backbone.space if route.id not in taken)
         raise UserError(f'no route to add costs at most {budget:g} GFLOPs, the cheapest costs {cheapest:.4g}')

@@ -11,12 +11,14 @@ from torch import nn
 from mmsnnet.building import build_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
-from mmsnnet.joining.finished import BEST, EARLY_STOPPING, FinishedModel, keeps_best
+from mmsnnet.joining.finished import BEST, EARLY_STOPPING, FinishedModel, keeps_best, watches_metrics
 from mmsnnet.models import AnchorViT, PerExit, find_backbone
 from mmsnnet.settings import is_named
 
 # Settings of a backbone that hold for a stitched one, too.
 _KEPT = ('with_cp', 'norm_eval', 'compile_blocks')
+# The second compares classes with heads by names that a PerExit does not have; StitchSamplingHook does so itself.
+_HOOKS_LEFT_OUT = (EARLY_STOPPING, 'NumClassCheckHook')
 # Layer-wise decay of OpenMMLab knows OpenMMLab's backbones only. What each calls the rate:
 _LAYER_DECAY = {
     'LayerDecayOptimizerConstructor': 'layer_decay_rate',
@@ -105,9 +107,12 @@ def _training(models: Sequence[FinishedModel], num_routes: int) -> dict:
     # Uniform over the routes, whatever they cost: it suits models of any size.
     hook = {'type': 'mmsnnet.StitchSamplingHook', 'sampler': {'type': 'UniformSampler'}, **focus}
     imports = [name for each in models for name in _listed((each.cfg.get('custom_imports') or {}).get('imports'))]
-    hooks = [each for each in cfg.get('custom_hooks') or [] if not is_named(each, EARLY_STOPPING)]
+    hooks = [
+        each for each in cfg.get('custom_hooks') or [] if not any(is_named(each, name) for name in _HOOKS_LEFT_OUT)
+    ]
     settings = {
-        'custom_imports': {**(cfg.get('custom_imports') or {}), 'imports': list(dict.fromkeys([*imports, 'mmsnnet']))},
+        # Ours first: it lets others import MMSegmentation where mmcv is not compiled.
+        'custom_imports': {**(cfg.get('custom_imports') or {}), 'imports': list(dict.fromkeys(['mmsnnet', *imports]))},
         'custom_hooks': [*hooks, hook],
         # Anchors stay as they are, and so do their metrics.
         'val_cfg': _loop(cfg, 'val', 'mmsnnet.StitchValLoop', 'trained'),
@@ -116,6 +121,11 @@ def _training(models: Sequence[FinishedModel], num_routes: int) -> dict:
     }
     if cfg.get('optim_wrapper'):
         settings['optim_wrapper'] = _with_our_layer_decay(cfg['optim_wrapper'], len(models))
+    schedulers = cfg.get('param_scheduler')
+    if isinstance(schedulers, list):
+        settings['param_scheduler'] = [each for each in schedulers if not watches_metrics(each)]
+    elif schedulers and watches_metrics(schedulers):
+        settings['param_scheduler'] = []
     if keeps_best(cfg):
         checkpoint = {key: value for key, value in cfg['default_hooks']['checkpoint'].items() if key not in BEST}
         settings['default_hooks'] = {**cfg['default_hooks'], 'checkpoint': checkpoint}
@@ -132,9 +142,9 @@ def _anchor(model: FinishedModel, index: int, checkpoint: Path) -> dict:
 def _part(models: Sequence[FinishedModel], name: str, checkpoint: Path) -> dict | list[dict]:
     """The config of a neck, a head, or a list of heads."""
     parts = [each.cfg['model'][name] for each in models]
-    if not isinstance(parts[-1], list):
+    counts = [len(part) if isinstance(part, list) else 'no list' for part in parts]
+    if counts == ['no list'] * len(parts):
         return _per_exit(models, parts, name, checkpoint)
-    counts = [len(part) if isinstance(part, list) else 1 for part in parts]
     if len(set(counts)) > 1:
         raise UserError(f'the models cannot be stitched, they differ in the number of heads in {name}: {counts}')
     return [

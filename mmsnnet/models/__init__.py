@@ -11,6 +11,7 @@ from mmsnnet.models.route_vit import RouteViT, route_state_dict
 from mmsnnet.models.simple_fpn import SimpleFPN
 from mmsnnet.models.stitched_vit import StitchedViT, find_backbone, locate_backbone
 from mmsnnet.models.stitching_layer import StitchingLayer
+from mmsnnet.models.tuning import folded_updates
 from mmsnnet.models.weights import find_mismatch
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'create_anchor',
     'find_backbone',
     'find_mismatch',
+    'folded_updates',
     'locate_backbone',
     'model_cost',
     'route_costs',

@@ -53,13 +53,13 @@ def _cost_table(
     model.eval()
     try:
         parts = _measure_parts(backbone, images)
-        used_levels = tuple(range(len(backbone.out_indices)))
+        used_levels: dict[int, tuple[int, ...]] = {}
         for _ in exits:
             anchor = backbone.exit.anchor
             if model is backbone:
-                parts['rest', anchor] = Cost()
-            elif ('rest', anchor) not in parts:
-                used_levels, parts['rest', anchor] = _measure_rest(model, backbone, images)
+                used_levels[anchor], parts['rest', anchor] = tuple(range(len(backbone.out_indices))), Cost()
+            elif anchor not in used_levels:
+                used_levels[anchor], parts['rest', anchor] = _measure_rest(model, backbone, images)
     finally:
         model.train(was_training)
     return CostTable([backbone.plan_of(route) for route in backbone.space], parts, used_levels)
@@ -171,9 +171,9 @@ def _used_levels(results: Callable[..., Any], maps: Sequence[Tensor]) -> tuple[i
     if len(maps) == 1:
         return (0,)
     with torch.enable_grad():
-        # A head may return a map as it is.
         given = [map_.detach().requires_grad_() for map_ in maps]
-        read = _leaves(_tensors(results(*given)))
+        # A head may return a map as it is, or change it in place, which a leaf does not allow.
+        read = _leaves(_tensors(results(*(map_.clone() for map_ in given))))
     return tuple(level for level, map_ in enumerate(given) if map_ in read)
 
 

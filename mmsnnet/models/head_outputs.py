@@ -50,7 +50,11 @@ def _blank_samples(images: Tensor) -> list[BaseDataElement]:
     """Meta information that detectors need: nothing was resized."""
     shape = tuple(images.shape[-2:])
     meta = {'img_shape': shape, 'ori_shape': shape, 'pad_shape': shape, 'batch_input_shape': shape}
-    return [BaseDataElement(metainfo={**meta, 'scale_factor': (1.0, 1.0)}) for _ in images]
+    samples = [BaseDataElement(metainfo={**meta, 'scale_factor': (1.0, 1.0)}) for _ in images]
+    for sample in samples:
+        # Some heads look for ground truth even where they do not train.
+        sample.gt_instances = InstanceData()
+    return samples
 
 
 def _boxes(count: int, images: Tensor) -> Tensor:

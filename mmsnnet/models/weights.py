@@ -66,12 +66,18 @@ def load_part(module: nn.Module, name: str, checkpoint: str, prefix: str = '') -
             'file'
         )
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = loaded.get('state_dict', loaded)
+    weights = weights_in(loaded)
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     problem = find_mismatch(module.state_dict(), weights)
     if problem:
         raise UserError(f'{checkpoint} (keys {prefix!r}...) does not fit {name}: {problem}')
     module.load_state_dict(weights)
+
+
+def weights_in(checkpoint: Mapping) -> dict[str, Tensor]:
+    """The weights in a checkpoint, by their names in the model; a model in parallel puts a prefix before them."""
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {key.removeprefix('module.'): value for key, value in weights.items()}
 
 
 def find_mismatch(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:

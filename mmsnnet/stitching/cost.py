@@ -1,6 +1,6 @@
 """Cost of routes as the sum of their parts' costs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap
@@ -57,7 +57,7 @@ class CostTable(Sequence[Cost]):
     Args:
         plans: of the routes, by id.
         parts: cost of each part that some route uses.
-        used_levels: output levels that the heads read at inference.
+        used_levels: output levels that the heads read at inference, by the anchor of their exit.
 
     Attributes:
         parts: as given.
@@ -67,10 +67,10 @@ class CostTable(Sequence[Cost]):
         self,
         plans: Sequence[Plan],
         parts: dict[Part, Cost],
-        used_levels: Sequence[int],
+        used_levels: Mapping[int, Sequence[int]],
     ) -> None:
         self.parts = parts
-        self._costs = tuple(self._sum(plan_parts(plan, used_levels), parts) for plan in plans)
+        self._costs = tuple(self._sum(plan_parts(plan, used_levels[plan[-1].exit.anchor]), parts) for plan in plans)
 
     def __len__(self) -> int:
         return len(self._costs)

@@ -92,6 +92,19 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(make_job, start_from):
         assert torch.equal(weights[name], value), name
 
 
+def test_a_resumed_run_with_another_list_keeps_what_is_trained(make_config, start_from):
+    other = 's[0:1]-l[2:4]'
+    cfg = start_from(make_exact(make_config(), own_tunings=[OWN, other]))
+    cfg.custom_hooks[0].focus = [OWN]
+    cfg.train_cfg.max_iters = 2
+    first = train(cfg)
+    cfg.custom_hooks[0].focus = [other]
+    cfg.train_cfg.max_iters = 4
+    cfg.load_from, cfg.resume = f'{first.work_dir}/iter_2.pth', True
+    trained = find_backbone(train(cfg).model).trained_routes
+    assert trained == {find_backbone(first.model).space.find(route).id for route in ('s[0:2]', 'l[0:4]', OWN, other)}
+
+
 def test_the_optimizer_keeps_nothing_for_what_is_frozen(make_config, start_from):
     runner = train(start_from(make_exact(make_config())))
     kept = {id(parameter) for parameter in runner.optim_wrapper.optimizer.state}
@@ -131,6 +144,38 @@ def test_refuses_finished_heads_without_weights(make_config, tmp_path):
     # A checkpoint of heads brings no anchor.
     cfg.model.backbone.anchors[0].pop('init_cfg')
     with pytest.raises(UserError, match=r'backbone\.anchors\.0 stays as it is'):
+        train(cfg)
+
+
+def test_refuses_finished_heads_of_other_classes(make_config, tmp_path):
+    """MMEngine leaves out what does not fit, so that a head would stay random for ever."""
+    cfg = with_weights(make_exact(make_config()), tmp_path)
+    weights = torch.load(tmp_path / 'anchors.pth')
+    cut = {name: value[:2] if '.anchors.1.conv_seg' in name else value for name, value in weights.items()}
+    torch.save(cut, tmp_path / 'two_classes.pth')
+    cfg.load_from = str(tmp_path / 'two_classes.pth')
+    train(cfg)
+    cfg.model.decode_head.heads[1].pop('init_cfg')
+    with pytest.raises(UserError, match=r'decode_head\.anchors\.1 stays .* has shape \(2,.*, the model wants \(3,'):
+        train(cfg)
+
+
+def test_a_model_may_be_loaded_as_a_whole(make_config, tmp_path):
+    """As those with lists of heads are, which MMSegmentation does not initialise."""
+    cfg = with_weights(make_exact(make_config(), own_tunings=[OWN]), tmp_path)
+    path = tmp_path / 'whole.pth'
+    cfg.model.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    weights = torch.load(tmp_path / 'anchors.pth')
+    torch.save(weights, path)
+    train(cfg)
+    torch.save({name: value for name, value in weights.items() if f'head.tuned.{OWN}' not in name}, path)
+    with pytest.raises(UserError, match=r'does not bring all of decode_head \(.* keys are missing'):
+        train(cfg)
+    torch.save({name: value for name, value in weights.items() if 'anchors.1' not in name}, path)
+    with pytest.raises(UserError, match=r'backbone\.anchors\.1 stays as it is'):
+        train(cfg)
+    torch.save({'state_dict': weights, 'trained_routes': ['l[0:4]', OWN]}, path)
+    with pytest.raises(UserError, match=r'has trained routes: .* set load_from to it'):
         train(cfg)
 
 

@@ -191,6 +191,15 @@ def test_attention_of_a_head_drops_nothing_while_losses_are_compared(make_focuse
     assert model.attention.training
 
 
+def test_losses_that_count_what_they_see_count_nothing_while_routes_are_compared(make_focused):
+    runner, _ = train(make_focused([2]))
+    head = runner.model.decode_head
+    head.register_buffer('seen', torch.zeros(1))
+    head.conv_seg.register_forward_hook(lambda *_: head.seen.add_(1).sum() and None)
+    focus_module.route_losses(runner, list(SPACE), 2, seed=3)
+    assert head.seen == 0
+
+
 def test_by_loss_the_best_of_each_interval_trains(make_focused):
     frozen = {'optim_wrapper.optimizer.lr': 0.0, 'log_level': 'INFO'}
     runner, _ = train(make_focused(dict(routes=2, images=4), **frozen))

@@ -10,7 +10,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.evaluation import SharedPrefixes
 from mmsnnet.models import AnchorViT, ExitMaps, RouteViT, StitchedViT, route_costs, route_state_dict
 from mmsnnet.models.flop_counter import count_flops
-from mmsnnet.models.tuning import WAYS
+from mmsnnet.models.tuning import WAYS, folded_updates
 from mmsnnet.stitching import SHARED, Exit
 
 DEPTHS = {'depths': (3, 6), 'out_indices': (1, 3, 5)}
@@ -152,6 +152,13 @@ def test_one_pass_equals_route_by_route(route_batch):
     for name, levels in expected.items():
         torch.testing.assert_close(outputs[name], tuple(levels), rtol=1e-5, atol=1e-5)
         assert exits[name] == levels.exit
+
+
+def test_folded_updates_change_no_output():
+    backbone = toy_backbone(exits='own', exact='adapters', own_tunings=['s[0:1]-l[2:4]'])
+    before = outputs_of_all(backbone, native_images('deit3'))
+    with folded_updates(backbone):
+        assert_same_outputs(outputs_of_all(backbone, native_images('deit3')), before)
 
 
 def test_maps_carry_their_exit_and_its_width():

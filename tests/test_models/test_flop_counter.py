@@ -128,6 +128,15 @@ def test_head_that_does_not_read_the_last_level():
     assert_costs_are_counted(make_segmentor(aux_levels=(0,), head_level=1), (32, 48))
 
 
+def test_head_that_changes_its_input(monkeypatch):
+    model = make_segmentor(aux_levels=())
+    expected = list(route_costs(model, (32, 48)))
+    forward = type(model.decode_head).forward
+    changed = lambda self, levels: forward(self, [level.mul_(2) for level in levels])  # noqa: E731
+    monkeypatch.setattr(type(model.decode_head), 'forward', changed)
+    assert list(route_costs(model, (32, 48))) == expected
+
+
 def test_backbone_whose_last_block_is_not_tapped():
     assert_costs_are_counted(toy_backbone(out_indices=(0, 1)), (32, 48))
 

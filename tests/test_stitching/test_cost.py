@@ -26,7 +26,7 @@ USED = {
 
 def table(used_levels=(0, 1)) -> CostTable:
     space = StitchSpace((2, 4))
-    return CostTable([make_plan(space, route, (1, 3)) for route in space], COSTS, used_levels)
+    return CostTable([make_plan(space, route, (1, 3)) for route in space], COSTS, {1: used_levels})
 
 
 @pytest.mark.parametrize('name', USED)

@@ -12,7 +12,7 @@ from toy_pairs import anchors, load
 from mmsnnet.building import build_model
 from mmsnnet.errors import UserError
 from mmsnnet.export import slim_config
-from mmsnnet.joining import add_to_config
+from mmsnnet.joining import add_to_config, find_new_route
 from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.models.head_outputs import head_outputs
 from mmsnnet.stitching import StitchSpace
@@ -121,6 +121,13 @@ def test_adds_the_most_expensive_route_within_a_budget(make_pair, stitch, run_to
     switched = [route for route in find_backbone(model).space if route.kind != 'anchor']
     within = [route for route in switched if costs[route.id].gflops <= budget]
     assert name == max(within, key=lambda route: costs[route.id].gflops).name
+
+
+def test_says_that_no_route_is_left(make_pair, stitch):
+    model = load(stitch(make_pair(anchors)))
+    names = [route.name for route in find_backbone(model).space]
+    with pytest.raises(UserError, match='no route is left to add'):
+        find_new_route(model, stitch(make_pair(anchors)), 'budget:1', names)
 
 
 def test_does_not_add_to_a_model_whose_routes_share_all_weights(config_file, run_tool, tmp_path):

@@ -161,6 +161,7 @@ BAD_INPUT = {
     ),
     'head': (['{config}', '{checkpoint}'], {'model.decode_head.channels': 12}, r'does not fit .* has shape \(8, '),
     'tta': (['{config}', '{checkpoint}', '--tta'], {}, '--tta needs tta_model and tta_pipeline'),
+    'no data': (['{config}', '{checkpoint}'], {'test_dataloader': None}, 'nothing to evaluate on: set test_dataloader'),
     'out index': (
         ['{config}', '{checkpoint}'],
         {'model.backbone.out_indices': [9]},

@@ -11,8 +11,9 @@ from toy_exact import make_exact
 from toy_job import CROP, assert_one_line
 
 from mmsnnet.building import build_model
+from mmsnnet.export import slim_config
 from mmsnnet.models import RouteViT, find_backbone
-from mmsnnet.stitching import read_records
+from mmsnnet.stitching import StitchSpace, read_records
 
 ROUTE = 'l[0:2]-s[1:2]'
 
@@ -44,6 +45,13 @@ def test_lists_of_heads_and_weights_that_training_began_with_are_taken_away(make
     assert [head.type for head in slim.model.decode_head] == ['FCNHead', 'OCRHead']
     assert 'init_cfg' not in slim.model
     build_model(slim).init_weights()
+
+
+def test_loops_that_a_config_does_not_have_are_not_added(make_config):
+    cfg = make_config(val_cfg=None, test_cfg=dict(type='StitchTestLoop', fp16=True, routes='trained'))
+    slim = slim_config(cfg, StitchSpace((2, 4))[2])
+    assert slim.val_cfg is None
+    assert slim.test_cfg == dict(type='TestLoop', fp16=True)
 
 
 def test_slim_checkpoint_holds_no_other_anchor_and_loads_by_weights_only(trained, run_tool, tmp_path):

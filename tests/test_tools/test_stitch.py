@@ -88,6 +88,33 @@ def test_converted_models_cost_and_export_like_any(kind, make_pair, stitch):
             torch.testing.assert_close(head_outputs(slim, images), head_outputs(model, images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('small', 'large'),
+    [
+        (dict(in_index=0), dict(in_index=1)),
+        (dict(in_index=[0, 1], input_transform='resize_concat'), dict(in_index=1)),
+        (dict(in_index=1), dict(in_index=[0, 1], input_transform='resize_concat')),
+    ],
+)
+def test_heads_may_read_other_levels_and_cost_what_they_read(small, large, make_pair, stitch):
+    """Law 4, with levels that are tapped on either side of a switch."""
+
+    def change(cfg: Config, index: int) -> None:
+        head, changes = cfg.model.decode_head, (small, large)[index]
+        cfg.model.backbone.anchor.depth, cfg.model.backbone.out_indices = ((3, (0, 2)), (6, (1, 5)))[index]
+        levels = len(changes['in_index']) if isinstance(changes['in_index'], list) else 0
+        head.update(changes, in_channels=[head.in_channels] * levels if levels else head.in_channels)
+
+    cfg = stitch(make_pair(anchors, change))
+    cfg.model.backbone.lora_rank = 0
+    model = randomise(build_model(copy.deepcopy(cfg))).eval()
+    costs = route_costs(model, CROP)
+    for route in find_backbone(model).space:
+        slim = build_model(slim_config(cfg, route)).eval()
+        slim.load_state_dict(slim_state_dict(model, route))
+        assert costs[route.id].flops == model_cost(slim, CROP).flops, route
+
+
 @pytest.mark.parametrize('kind', [anchors, detectors, segmenters, beits])
 def test_training_starts_from_the_weights_in_the_checkpoint(kind, make_pair, stitch):
     """By ``init_cfg``, which heads whose ``init_weights`` ignore it get, too. Least squares then solves the layers."""
@@ -132,7 +159,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
         if key not in ('model', 'custom_hooks', 'val_cfg', 'test_cfg', 'custom_imports', 'work_dir', 'experiment_name'):
             assert cfg[key] == large[key], key
     assert cfg.model.test_cfg == large.model.test_cfg
-    hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=8))
+    hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=2))
     assert cfg.custom_hooks == [hook]
     assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='trained')
     assert cfg.test_cfg == dict(type='mmsnnet.StitchTestLoop', routes='trained')
@@ -150,7 +177,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
 
 def test_options(make_pair, stitch):
     pair = make_pair(anchors)
-    assert stitch(pair, '--routes', '3').custom_hooks[-1].focus == dict(routes=3)
+    assert stitch(pair, '--routes', '1').custom_hooks[-1].focus == dict(routes=1)
     assert 'focus' not in stitch(pair, '--routes', '0').custom_hooks[-1]
 
 
@@ -228,19 +255,37 @@ def test_says_what_the_small_model_loses(make_pair, stitch, capsys):
     stitch(make_pair(anchors, lambda cfg, index: index or cfg.model.update(test_cfg=ConfigDict(slide))))
     assert "note: test_cfg differs: the large model's is used for both" in capsys.readouterr().out
     stitch(make_pair(anchors, lambda cfg, index: index or cfg.test_dataloader.dataset.pipeline.pop(1)))
-    assert "note: test pipeline differs: the large model's is used for both" in capsys.readouterr().out
-    stitch(make_pair(anchors))
+    assert "note: test data set differs: the large model's is used for both" in capsys.readouterr().out
+    stitch(make_pair(anchors, lambda cfg, index: index or cfg.test_dataloader.dataset.update(data_root='elsewhere')))
     assert 'note' not in capsys.readouterr().out
+
+
+def test_says_what_hinders_training(make_pair, stitch, capsys):
+    def slow(cfg: Config, index: int) -> None:
+        keys = dict(norm=dict(decay_mult=0.0), backbone=dict(lr_mult=0.0))
+        cfg.optim_wrapper.paramwise_cfg = dict(custom_keys=keys)
+
+    def untrained(cfg: Config, index: int) -> None:
+        cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = None
+
+    stitch(make_pair(anchors, slow))
+    assert 'note: paramwise_cfg slows backbone down, which holds for the updates' in capsys.readouterr().out
+    stitch(make_pair(anchors, untrained))
+    assert 'note: the config of the large model has no train_dataloader' in capsys.readouterr().out
 
 
 def test_watches_no_metric_that_stays(make_pair, stitch, capsys):
     def change(cfg: Config, index: int) -> None:
         cfg.default_hooks.checkpoint.update(save_best='mIoU', rule='greater')
-        cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='mIoU')]
+        cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='mIoU'), dict(type='mmdet.NumClassCheckHook')]
+        schedulers = [dict(type='ReduceOnPlateauLR', monitor='mIoU'), dict(type='LinearLR', end=2)]
+        cfg.param_scheduler = schedulers if index else schedulers[0]
 
     pair = make_pair(anchors, change)
     cfg = stitch(pair)
-    assert 'note: save_best and EarlyStoppingHook are left out' in capsys.readouterr().out
+    assert 'note: save_best, EarlyStoppingHook, ReduceOnPlateauLR: left out' in capsys.readouterr().out
+    assert [scheduler.type for scheduler in cfg.param_scheduler] == ['LinearLR']
+    assert [hook.type for hook in cfg.custom_hooks] == ['mmsnnet.StitchSamplingHook']
     kept = {
         key: value for key, value in pair.configs[1].default_hooks.checkpoint.items() if key in ('type', 'interval')
     }
@@ -255,7 +300,7 @@ def test_imports_what_either_model_needs_and_keeps_settings_of_the_large_backbon
         cfg.model.backbone.norm_eval = bool(index)
 
     cfg = stitch(make_pair(anchors, change))
-    assert cfg.custom_imports['imports'] == ['json', 'csv', 'mmsnnet']
+    assert cfg.custom_imports['imports'] == ['mmsnnet', 'json', 'csv']
     assert cfg.model.backbone.norm_eval is True
 
 
@@ -277,8 +322,10 @@ def test_class_names_of_older_checkpoints_are_kept_and_compared(make_pair, stitc
         weights = torch.load(pair.checkpoint(index))['state_dict']
         torch.save({f'module.{name}': value for name, value in weights.items()}, pair.checkpoint(index))
     # Who reads the names expects none rather than an empty place.
-    stitch(pair)
+    cfg = stitch(pair)
     assert 'dataset_meta' not in torch.load(written)['meta']
+    # Training starts from them.
+    build_model(cfg).init_weights()
 
 
 def test_a_binary_segmentor_predicts(make_pair, stitch):

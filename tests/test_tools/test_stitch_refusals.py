@@ -14,6 +14,16 @@ def of_small(**changes) -> Callable[[Config, int], None]:
     return lambda cfg, index: None if index else cfg.merge_from_dict(changes)
 
 
+def listed_by(which: int) -> Callable[[Config, int], None]:
+    """One of the models has its auxiliary head in a list."""
+
+    def change(cfg: Config, index: int) -> None:
+        if index == which:
+            cfg.model.auxiliary_head = [cfg.model.auxiliary_head]
+
+    return change
+
+
 def mean_at_the_top(cfg: Config, index: int) -> None:
     """MMEngine takes a data preprocessor beside the model, too."""
     cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
@@ -48,6 +58,9 @@ def mean_at_the_top(cfg: Config, index: int) -> None:
         (anchors, of_small(**{'model.data_preprocessor.std': [1.0] * 3}), 'differ in std of data_preprocessor'),
         (anchors, of_small(**{'model.data_preprocessor.bgr_to_rgb': False}), 'differ in bgr_to_rgb'),
         (anchors, mean_at_the_top, 'differ in mean of data_preprocessor'),
+        (anchors, of_small(**{'test_dataloader.dataset.reduce_zero_label': True}), 'reduce_zero_label: True and False'),
+        (anchors, listed_by(0), r"differ in the number of heads in auxiliary_head: \[1, 'no list'\]"),
+        (anchors, listed_by(1), r"differ in the number of heads in auxiliary_head: \['no list', 1\]"),
         (anchors, of_small(**{'model.backbone.final_norm': True}), 'differ in final_norm: True and False'),
         (
             anchors,
@@ -98,6 +111,9 @@ def test_refuses_files_that_do_not_serve(make_pair, assert_refused, run_tool, tm
         with pytest.raises(SystemExit):
             run_tool('stitch', *pair.words, *words)
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('stitch', *pair.words, '--out', tmp_path / 'x.py', '--routes', '3')
+    assert_one_line(stopped.value, '--routes must be at most 2, the number of routes with a switch, got 3')
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ SIXTEEN = (
     's[0:3]-l[3:6]',
 )
 OWN_EXITS = {'model.backbone.exits': 'own'}
-IMPORTS = ['mmsnnet', 'tools.experiments.scenes']
 
 
 def rate(lr: float) -> dict:
@@ -69,22 +68,6 @@ def focus(routes: Sequence[str] | dict) -> dict:
     return {'custom_hooks.0.focus': dict(routes) if isinstance(routes, dict) else list(routes)}
 
 
-def teacher() -> dict:
-    """The large anchor's classes as targets, too."""
-    return {
-        'custom_imports.imports': [*IMPORTS, 'tools.experiments.teacher'],
-        'model.type': 'TaughtEncoderDecoder',
-    }
-
-
-def warm_up() -> dict:
-    """A tenth of the shortest training lets the stitching layers match features first."""
-    return {
-        'custom_imports.imports': [*IMPORTS, 'tools.experiments.warm_up'],
-        'more_hooks': [{'type': 'StitchingLayerWarmUpHook', 'iterations': 100}],
-    }
-
-
 # Ways of stitching: what their configs change of SN-Netv2's. Heads follow the backbone.
 WAYS: dict[str, dict] = {
     'paper': {},
@@ -102,8 +85,6 @@ WAYS: dict[str, dict] = {
     'adapters 8, 4 routes': {**adapters(8), **focus(FOUR)},
     'copies, 4 routes': {**copies(), **focus(FOUR)},
     'separate adapters 32, 4 routes': {**adapters(32), **focus(FOUR), 'model.backbone.own_tunings': list(FOUR)},
-    'adapters 32, 4 routes, teacher': {**adapters(32), **focus(FOUR), **teacher()},
-    'adapters 32, 4 routes, warm-up': {**adapters(32), **focus(FOUR), **warm_up()},
 }
 # What stands beside the line between the small and the large anchor: training a size in between alone, and training on.
 BARS = ('middle', 'small, trained on', 'large, trained on')
@@ -137,7 +118,6 @@ def stitched_job(args: argparse.Namespace, seed: int, way: str) -> Job:
     """One way of stitching a seed's anchors."""
     cfg = Config.fromfile(STITCHED)
     cfg.merge_from_dict(WAYS[way])
-    cfg.custom_hooks += cfg.pop('more_hooks', [])
     anchors = [anchor_job(args, seed, name) for name in ENDS]
     start_from(cfg, anchors)
     enter_run(cfg, seed, args.iterations)

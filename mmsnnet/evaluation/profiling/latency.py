@@ -19,6 +19,7 @@ from mmsnnet.models.backbone import giving
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.flop_counter import shapes_of
 from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.models.tuning import folded_updates
 from mmsnnet.settings import check_int, check_word
 from mmsnnet.stitching import Route, Run, Switch
 from mmsnnet.stitching.plan import Step, single_steps
@@ -226,11 +227,11 @@ class LatencyBench:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Put the model into evaluation mode; restore it afterwards."""
+        """Put the model into evaluation mode, with adapters as they are exported; restore it afterwards."""
         route, was_training = self.backbone.route, self.model.training
         self.model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), folded_updates(self.model):
                 yield
         finally:
             self.model.train(was_training)

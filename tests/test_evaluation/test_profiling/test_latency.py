@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from toy_exact import make_exact
-from toys import toy_backbone
+from toys import toy_anchors, toy_backbone
 
 from mmsnnet.building import build_model
 from mmsnnet.evaluation import LatencyBench, LatencyJob, LatencySetting, time_by_turns, with_latency
@@ -14,6 +14,8 @@ from mmsnnet.evaluation.profiling import latency
 from mmsnnet.evaluation.profiling.latency import WARMUP_PASSES, Measurement
 from mmsnnet.evaluation.profiling.latency_records import interquartile_range
 from mmsnnet.evaluation.profiling.peak_memory import peak_memory
+from mmsnnet.models import RouteViT, route_state_dict
+from mmsnnet.models.tuning import LowRankUpdate
 from mmsnnet.stitching import Record
 
 DEPTHS = {'depths': (3, 6), 'out_indices': (1, 3, 5)}
@@ -76,6 +78,18 @@ def test_memory_of_a_route_does_not_depend_on_those_before(dtype):
         return {route.name: measurement.activations_mb for route, measurement in measured.items()}
 
     assert memory([0, 1, 2]) == memory([2, 1, 0])
+
+
+def test_adapters_are_measured_as_they_are_exported():
+    backbone = toy_backbone(**DEPTHS, lora_rank=0, exits='own', exact='adapters')
+    bench, route = LatencyBench(backbone, SETTING), backbone.space.find('l[0:4]-s[2:3]')
+    slim = RouteViT(toy_anchors(depths=DEPTHS['depths']), route.name, DEPTHS['out_indices'], exits='own').eval()
+    slim.load_state_dict(route_state_dict(backbone, route))
+    with torch.no_grad():
+        expected = peak_memory(lambda: slim(bench.images), CPU) / 2**20
+    assert bench.measure([route])[route].activations_mb == expected
+    # Nothing of it stays.
+    assert all(module.folded is None for module in backbone.modules() if isinstance(module, LowRankUpdate))
 
 
 def test_marks_are_on_the_stream_of_the_model_s_device(monkeypatch):
