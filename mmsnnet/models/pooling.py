@@ -32,10 +32,11 @@ class Pooling(nn.Module):
         is_pooled = out_type == 'pooled'
         self.attn_pool = getattr(vit, 'attn_pool', None) if is_pooled else None
         self.fc_norm = vit.fc_norm if is_pooled and hasattr(vit, 'fc_norm') else nn.Identity()
-        if not hasattr(vit, 'fc_norm') or (self.attn_pool is None and self.global_pool not in ('token', 'avg')):
-            raise UserError(f'out_type={out_type!r}: {type(vit).__name__} pools its tokens in a way that is not known')
         if not is_pooled and not self.num_prefix_tokens:
             raise UserError(f'out_type={out_type!r} needs a class token, this {type(vit).__name__} has none')
+        is_known = self.attn_pool is not None or self.global_pool in ('token', 'avg') or not is_pooled
+        if not hasattr(vit, 'fc_norm') or not is_known:
+            raise UserError(f'out_type={out_type!r}: {type(vit).__name__} pools its tokens in a way that is not known')
 
     def channels(self, width: int) -> int:
         """Channels of the vector for tokens of a width."""

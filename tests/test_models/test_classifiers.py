@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from torch import nn
-from toys import FAMILIES, native_images, outputs_of_all, randomise, toy_anchors, toy_backbone, toy_vit
+from toys import FAMILIES, native_images, outputs_of_all, randomise, toy_anchor, toy_anchors, toy_backbone, toy_vit
 
 from mmsnnet.building import build_model
 from mmsnnet.engine.exit_checks import check_exits, check_finished
@@ -89,7 +89,7 @@ def test_class_token_and_mean_of_patches_side_by_side():
 
 @pytest.mark.parametrize('family', ['deit3', 'siglip', 'dinov3', 'beit-shared'])
 def test_every_exported_route_gives_the_supernet_s_vector(family):
-    backbone = toy_backbone(family, **POOLED)
+    backbone = toy_backbone(family, lora_rank=0, **POOLED)
     images = native_images(family)
     outputs = outputs_of_all(backbone, images)
     costs = route_costs(backbone, tuple(images.shape[2:]))
@@ -135,5 +135,6 @@ def test_refuses_classifiers_that_do_not_fit_a_head(tmp_path):
         classifier(backbone, dict(heads[0], num_classes=7))
     with pytest.raises(FileNotFoundError, match='no weight file'):
         classifier(backbone, dict(heads[0], init_cfg=dict(heads[0]['init_cfg'], file='none.pth')))
+    torch.save(toy_vit('dinov3').state_dict(), tmp_path / 'dinov3.pth')
     with pytest.raises(UserError, match="'vit_small_patch16_dinov3' has no classifier"):
-        TimmClassifier('vit_small_patch16_dinov3')(nn.Linear(384, 5))
+        TimmClassifier(**toy_anchor('dinov3'), file=str(tmp_path / 'dinov3.pth'))(nn.Linear(16, 5))
