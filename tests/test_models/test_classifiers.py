@@ -138,3 +138,17 @@ def test_refuses_classifiers_that_do_not_fit_a_head(tmp_path):
     torch.save(toy_vit('dinov3').state_dict(), tmp_path / 'dinov3.pth')
     with pytest.raises(UserError, match="'vit_small_patch16_dinov3' has no classifier"):
         TimmClassifier(**toy_anchor('dinov3'), file=str(tmp_path / 'dinov3.pth'))(nn.Linear(16, 5))
+
+
+def test_routes_of_a_window_are_exported():
+    window = dict(POOLED, depths=(3, 3), two_way=False, window=2)
+    backbone = toy_backbone(**window)
+    outputs = outputs_of_all(backbone, native_images('deit3'))
+    assert len(outputs) == 2 + 7
+    for route in backbone.space:
+        slim = RouteViT(toy_anchors(depths=(3, 3)), route.name, two_way=False, window=2, **POOLED).eval()
+        slim.load_state_dict(route_state_dict(backbone, route.id))
+        with torch.no_grad():
+            torch.testing.assert_close(slim(native_images('deit3')), outputs[route.name], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="window=2 needs exits='own'"):
+        toy_backbone(depths=(3, 3), out_indices=(2,), two_way=False, window=2)
