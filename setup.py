@@ -36,6 +36,7 @@ MMENGINE = ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.4,<1', 'setuptools<82']
 EXTRAS = {
     'seg': [*MMENGINE, 'mmsegmentation>=1.2.2,<2', 'ftfy', 'regex'],  # mmsegmentation imports the last two undeclared
     'det': [*MMENGINE, 'mmdet>=3.3,<4', 'faster-coco-eval>=1.6'],
+    'cls': [*MMENGINE, 'mmpretrain>=1.2,<2'],
     # From opendatalab 0.0.10 on, openxlab comes along and pins setuptools, rich, requests and tqdm to versions of 2023.
     'mim': ['openmim>=0.3.9', 'opendatalab<0.0.10', 'setuptools<82'],
     'export': ['onnx>=1.23', 'onnxruntime>=1.23', 'onnxscript>=0.7'],
@@ -49,7 +50,7 @@ EXTRAS = {
         "mkdocstrings[python]>=1; python_version >= '3.11'",
     ],
 }
-EXTRAS['all'] = [*EXTRAS['seg'], *EXTRAS['det'], *EXTRAS['mim'], *EXTRAS['export']]
+EXTRAS['all'] = [*EXTRAS['seg'], *EXTRAS['det'], *EXTRAS['cls'], *EXTRAS['mim'], *EXTRAS['export']]
 
 
 class BuildPy(build_py):
@@ -104,7 +105,7 @@ if __name__ == '__main__':
     setup(
         name='mmsnnet',
         version=version(),
-        description='Stitchable vision backbones for MMSegmentation and MMDetection',
+        description='Stitchable vision backbones for MMSegmentation, MMDetection and MMPretrain',
         long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
         long_description_content_type='text/markdown',
         license='Apache-2.0',

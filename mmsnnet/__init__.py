@@ -1,4 +1,4 @@
-"""Stitchable vision backbones for MMSegmentation and MMDetection.
+"""Stitchable vision backbones for MMSegmentation, MMDetection and MMPretrain.
 
 Importing this package registers everything it offers, and lets old OpenMMLab run on today's PyTorch: a config needs
 only ``custom_imports = dict(imports=['mmsnnet'])``.

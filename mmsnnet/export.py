@@ -83,25 +83,37 @@ def write_checkpoint(weights: dict[str, Tensor], meta: dict, path: Path) -> Path
     return write_file(path, lambda partial: torch.save(content, partial))
 
 
-class Segmentor(nn.Module):
-    """An MMSegmentation model as a function of preprocessed images (B, 3, H, W) -> logits (B, classes, H, W).
+def predictor_kind(model: nn.Module) -> str:
+    """``'segmentor'`` or ``'classifier'``, whose logits are one tensor; empty for other models."""
+    return 'segmentor' if hasattr(model, 'encode_decode') else 'classifier' if getattr(model, 'head', None) else ''
+
+
+class Predictor(nn.Module):
+    """A segmentor or classifier as a function of preprocessed images (B, 3, H, W).
+
+    It gives logits, a segmentor's (B, classes, H, W), a classifier's (B, classes).
 
     Raises:
-        ValueError: the model is no segmentor.
+        ValueError: the model is neither.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if not hasattr(model, 'encode_decode'):
-            raise UserError(f'only segmentors export to a file of operators, not {type(model).__name__}')
+        self.kind = predictor_kind(model)
+        if not self.kind:
+            raise UserError(
+                f'only segmentors and classifiers export to a file of operators, not {type(model).__name__}'
+            )
         self.model = model.eval()
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.kind == 'classifier':
+            return self.model(images, mode='tensor')
         # Heads resize to the shape of the first image.
         return self.model.encode_decode(images, [{'img_shape': tuple(images.shape[2:])}])
 
 
-def export_onnx(segmentor: Segmentor, images: Tensor, path: Path, dynamic_batch: bool) -> Callable[[Tensor], Tensor]:
+def export_onnx(predictor: Predictor, images: Tensor, path: Path, dynamic_batch: bool) -> Callable[[Tensor], Tensor]:
     """Write an ONNX file; returns it as a function, run by onnxruntime.
 
     Args:
@@ -116,7 +128,7 @@ def export_onnx(segmentor: Segmentor, images: Tensor, path: Path, dynamic_batch:
     except ImportError as error:
         raise UserError(f"ONNX files need {error.name}: pip install -e '.[export]' -c constraints.txt") from error
     program = torch.onnx.export(
-        segmentor,
+        predictor,
         (images,),
         input_names=['images'],
         output_names=['logits'],
@@ -129,9 +141,9 @@ def export_onnx(segmentor: Segmentor, images: Tensor, path: Path, dynamic_batch:
     return lambda images: torch.from_numpy(session.run(None, {'images': images.cpu().numpy()})[0])
 
 
-def export_program(segmentor: Segmentor, images: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+def export_program(predictor: Predictor, images: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
     """Write a program of ``torch.export`` for any batch size; returns what loads from it."""
     with torch.no_grad():
-        program = torch.export.export(segmentor, (images,), dynamic_shapes=({0: torch.export.Dim('batch')},))
+        program = torch.export.export(predictor, (images,), dynamic_shapes=({0: torch.export.Dim('batch')},))
     write_file(path, lambda partial: torch.export.save(program, partial))
     return torch.export.load(path).module()

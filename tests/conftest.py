@@ -7,6 +7,7 @@ import pytest
 import quick_mmengine  # noqa: F401
 import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper
+from toy_classification_job import classes_root, make_classification_config  # noqa: F401
 from toy_detection_job import coco_root, make_detection_config  # noqa: F401
 from toy_job import data_root, make_config  # noqa: F401
 from toys import SHARED

@@ -25,7 +25,12 @@ from mmsnnet.registry import MODELS
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
-SEGMENTORS = [path for path in CONFIGS if not path.parent.name.startswith('coco') or 'stuff' in path.parent.name]
+CLASSIFIERS = [path for path in CONFIGS if path.parent.name == 'imagenet']
+SEGMENTORS = [
+    path
+    for path in CONFIGS
+    if path not in CLASSIFIERS and (not path.parent.name.startswith('coco') or 'stuff' in path.parent.name)
+]
 DETECTORS = [path for path in CONFIGS if 'mask-rcnn' in path.name]
 STITCHED = [path for path in CONFIGS if path.name.startswith('stitched')]
 EXACT = [path for path in STITCHED if '-exact' in path.name]
@@ -129,6 +134,28 @@ def detection_costs(name: str) -> list[float]:
     if name.startswith('anchor'):
         return [model_cost(model, (1024, 1024)).gflops]
     return route_costs(model, (1024, 1024)).gflops
+
+
+@pytest.mark.parametrize('path', CLASSIFIERS, ids=lambda path: path.stem)
+def test_classifiers_fit_imagenet(path):
+    cfg, model = read(path), built(path)
+    assert configured_input_shape(model, cfg) == cfg.crop_size == (224, 224)
+    for anchor, head in zip(model.backbone.anchors, of_anchors(model.head), strict=True):
+        assert (head.in_channels, head.num_classes) == (anchor.embed_dim, 1000)
+    heads = cfg.model.head.get('heads', [cfg.model.head])
+    anchors = cfg.model.backbone.get('anchors') or [cfg.model.backbone.anchor]
+    assert [head.init_cfg.model for head in heads] == [anchor.model for anchor in anchors]
+
+
+@pytest.mark.usefixtures('_return_memory')
+def test_classifiers_cost_what_was_published():
+    """The levels of the 134 routes of DeiT3-S/L, in GFLOPs; each anchor with its own norm and classifier."""
+    (path,) = [path for path in CLASSIFIERS if path.name.startswith('stitched-deit3-s-l')]
+    costs = route_costs(build_model(read(path)), (224, 224)).gflops
+    assert len(costs) == 134
+    for level in (4.61, 14.27, 18.99, 23.7, 28.5, 33.2, 37.9, 42.6, 47.4, 52.1, 61.6):
+        assert min(abs(cost / level - 1) for cost in costs) < 0.01
+    assert [costs[0], costs[1]] == [min(costs), max(costs)]
 
 
 @pytest.mark.usefixtures('_return_memory')

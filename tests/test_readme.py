@@ -139,7 +139,7 @@ def check_mim(words, monkeypatch):
     pytest.importorskip('mim', reason="needs pip install -e '.[mim]'")
     command = importlib.import_module(f'mim.commands.{words[0]}').cli
     parsed = command.make_context(words[0], words[1:]).params
-    assert parsed['package'] in ('mmsegmentation', 'mmdet', 'mmsnnet')
+    assert parsed['package'] in ('mmsegmentation', 'mmdet', 'mmpretrain', 'mmsnnet')
     assert not parsed['other_args']
 
 

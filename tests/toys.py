@@ -92,7 +92,7 @@ def deit3_s_l_costs() -> CostTable:
     tokens, widths = 1025, (384, 1024)
     parts = {('rest', 1): Cost(920_125_440)}
     for anchor, (depth, width) in enumerate(zip(space.depths, widths, strict=True)):
-        parts['position', anchor] = parts['norm', anchor] = Cost()
+        parts['position', anchor] = parts['exit', anchor] = Cost()
         parts['embed', anchor] = Cost(1024 * 768 * width)
         block = Cost(12 * tokens * width**2 + 2 * tokens**2 * width + 10 * tokens * width)
         parts |= {(anchor, index): block for index in range(depth)}

@@ -3,8 +3,9 @@
 $ python tools/export.py CONFIG CHECKPOINT --route 's[0:3]-l[6:12]' --out route
 $ python tools/export.py CONFIG CHECKPOINT --budget latency_ms=20 --records benchmark/stitches.json --out route --onnx
 
-Writes DIR/slim.pth with only what this route needs, and DIR/slim.py, the config that loads it in plain MMSegmentation
-or MMDetection with mmsnnet installed. Every file is loaded again, and its outputs are compared with the supernet's.
+Writes DIR/slim.pth with only what this route needs, and DIR/slim.py, the config that loads it in plain MMSegmentation,
+MMDetection or MMPretrain with mmsnnet installed. Every file is loaded again, and its outputs are compared with the
+supernet's.
 """
 
 import argparse
@@ -21,7 +22,15 @@ from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import time_by_turns, versions
-from mmsnnet.export import Segmentor, export_onnx, export_program, slim_config, slim_state_dict, write_checkpoint
+from mmsnnet.export import (
+    Predictor,
+    export_onnx,
+    export_program,
+    predictor_kind,
+    slim_config,
+    slim_state_dict,
+    write_checkpoint,
+)
 from mmsnnet.files import write_file, write_json
 from mmsnnet.models import find_backbone
 from mmsnnet.models.head_outputs import countable_outputs
@@ -51,8 +60,16 @@ def parse_args() -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
         help='input size of the comparison and of --onnx and --torch-export (default: that of training)',
     )
-    parser.add_argument('--onnx', action='store_true', help='also write segmentor.onnx and segmentor_any_batch.onnx')
-    parser.add_argument('--torch-export', action='store_true', help='also write segmentor.pt2, for torch.export.load')
+    parser.add_argument(
+        '--onnx',
+        action='store_true',
+        help='also write segmentor.onnx (or classifier.onnx) and segmentor_any_batch.onnx',
+    )
+    parser.add_argument(
+        '--torch-export',
+        action='store_true',
+        help='also write segmentor.pt2 (or classifier.pt2), for torch.export.load',
+    )
     parser.add_argument('--repetitions', type=int, default=5, help='timed passes of each (5)')
     args = parser.parse_args()
     if args.budget and not args.records:
@@ -88,8 +105,8 @@ def difference(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Ten
 
 def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """A model's raw output as one tensor."""
-    if hasattr(model, 'encode_decode'):
-        return Segmentor(model)
+    if predictor_kind(model):
+        return Predictor(model)
 
     def detector(images: Tensor) -> Tensor:
         # With fixed regions: predicted ones would change with the last digit.
@@ -102,14 +119,15 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
     """Write the requested files; returns a function that runs each file, by its name."""
     loaded = {}
+    kind, two_images = predictor_kind(slim), images.repeat(2, 1, 1, 1)
     if args.onnx:
-        path = args.out / 'segmentor.onnx'
-        loaded[path] = export_onnx(Segmentor(slim), images, path, dynamic_batch=False)
-        path = args.out / 'segmentor_any_batch.onnx'
-        loaded[path] = export_onnx(Segmentor(slim), images.repeat(2, 1, 1, 1), path, dynamic_batch=True)
+        path = args.out / f'{kind}.onnx'
+        loaded[path] = export_onnx(Predictor(slim), images, path, dynamic_batch=False)
+        path = args.out / f'{kind}_any_batch.onnx'
+        loaded[path] = export_onnx(Predictor(slim), two_images, path, dynamic_batch=True)
     if args.torch_export:
-        path = args.out / 'segmentor.pt2'
-        loaded[path] = export_program(Segmentor(slim), images.repeat(2, 1, 1, 1), path)
+        path = args.out / f'{kind}.pt2'
+        loaded[path] = export_program(Predictor(slim), two_images, path)
     return loaded
 
 
@@ -128,10 +146,10 @@ def main() -> None:
     # A few passes are not worth compiling the blocks again.
     cfg.model.backbone.pop('compile_blocks', None)
     model = build_model(cfg).eval()
-    if (args.onnx or args.torch_export) and not hasattr(model, 'encode_decode'):
+    if (args.onnx or args.torch_export) and not predictor_kind(model):
         raise UserError(
-            f'--onnx and --torch-export are for segmentors, this is a {type(model).__name__}: leave them out for the '
-            'slim checkpoint and config'
+            f'--onnx and --torch-export are for segmentors and classifiers, this is a {type(model).__name__}: leave '
+            'them out for the slim checkpoint and config'
         )
     dataset_meta = load_weights(model, args.checkpoint).get('dataset_meta')
     backbone = find_backbone(model)

@@ -20,7 +20,7 @@ from mmsnnet.models.weights import weights_in
 
 # Heads whose classes are those of the data; a detector's RPN has none.
 _EXIT = r'(\.(anchors|tuned)\.[^.]+)?'
-_HEADS = re.compile(rf'((decode|auxiliary)_head|(roi_head{_EXIT}\.)?(bbox|mask)_head)(\.\d+)?{_EXIT}')
+_HEADS = re.compile(rf'(((decode|auxiliary)_)?head|(roi_head{_EXIT}\.)?(bbox|mask)_head)(\.\d+)?{_EXIT}')
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:

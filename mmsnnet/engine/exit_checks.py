@@ -137,7 +137,7 @@ def listed(channels: int | Sequence[int]) -> Sequence[int]:
 
 def _readers(model: nn.Module) -> list[str]:
     """The parts of a model that read the backbone's maps: its neck, or else its heads."""
-    names = [name for name, _ in model.named_modules() if re.fullmatch(r'neck|[^.]+_head(\.\d+)?', name)]
+    names = [name for name, _ in model.named_modules() if re.fullmatch(r'neck|head|[^.]+_head(\.\d+)?', name)]
     # A list of heads is none itself.
     return ['neck'] if 'neck' in names else [name for name in names if f'{name}.0' not in names]
 
@@ -174,7 +174,7 @@ def _check_nothing_else_trains(model: nn.Module, per_exit: PerExits) -> None:
 def _check_widths(readers: PerExits, backbone: StitchedViT) -> None:
     """Check that there is a head for each exit, and that it reads maps of the width that leave there."""
     for exit_ in sorted({backbone.plan_of(route)[-1].exit for route in backbone.space}):
-        width = backbone.anchors[exit_.anchor].embed_dim
+        width = backbone.anchors[exit_.anchor].out_channels
         for name, head in readers.items():
             if len(head.anchors) != len(backbone.anchors):
                 raise UserError(

@@ -1,5 +1,7 @@
 """What hooks and loops need to know of an MMEngine runner."""
 
+from collections.abc import Mapping
+
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, FlexibleRunner, Runner
@@ -33,6 +35,16 @@ def is_training(runner: Runner) -> bool:
     return isinstance(runner._train_loop, BaseLoop)
 
 
+def _size_after(step: Mapping) -> tuple[int, int] | None:
+    """(width, height) of all images after a step of a pipeline; None where it gives them no common size."""
+    if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
+        return tuple(step['scale'])
+    if step['type'] == 'CenterCrop':
+        size = step['crop_size']
+        return (size, size) if isinstance(size, int) else tuple(size)
+    return None
+
+
 def find_input_shape(runner: Runner) -> tuple[int, int]:
     """(height, width) of the images a runner's config trains on, at which costs are measured.
 
@@ -53,10 +65,10 @@ def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
             height, width = (size, size) if isinstance(size, int) else size
             return height, width
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    for step in dataset.get('pipeline') or []:
-        if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
-            width, height = step['scale']
-            return height, width
+    sizes = [size for step in dataset.get('pipeline') or [] for size in [_size_after(step)] if size is not None]
+    if sizes:
+        width, height = sizes[-1]
+        return height, width
     raise UserError(
         'the input size at which to measure costs is unknown: set crop_size=(height, width) in the config, '
         'data_preprocessor.size, or input_shape of the hook and the loops'

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from mmsnnet.files import hash_file
 
-PACKAGES = ('mmsnnet', 'torch', 'timm', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegmentation', 'mmdet')
+PACKAGES = ('mmsnnet', 'torch', 'timm', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegmentation', 'mmdet', 'mmpretrain')
 # Parts of a config that affect the result of a test, and keys in them that do not.
 TESTED = ('model', 'test_dataloader', 'test_evaluator')
 UNTESTED = {

@@ -3,6 +3,7 @@
 from mmsnnet.models.anchor_vit import AnchorViT
 from mmsnnet.models.anchors import Anchor, create_anchor
 from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.classifiers import TimmClassifier
 from mmsnnet.models.exits import ExitMaps, PerExit
 from mmsnnet.models.flop_counter import model_cost, route_costs
 from mmsnnet.models.least_squares import solve_stitching_layers
@@ -23,6 +24,7 @@ __all__ = [
     'SimpleFPN',
     'StitchedViT',
     'StitchingLayer',
+    'TimmClassifier',
     'create_anchor',
     'find_backbone',
     'find_mismatch',

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from mmsnnet.errors import UserError
 from mmsnnet.models.constants import ConstantCache
 from mmsnnet.models.fused_attention import FusedAttention
+from mmsnnet.models.pooling import Pooling
 from mmsnnet.models.windows import to_windowed
 from mmsnnet.settings import check_word
 
@@ -31,20 +32,23 @@ _INDICES = ConstantCache(max_mb=320)
 class Anchor(nn.Module):
     """A timm ``VisionTransformer`` whose blocks run in any range: DeiT3, DINOv2, augreg, MAE, CLIP, SigLIP.
 
-    Keeps the parts of ``vit`` that dense features need, under timm's names; its head is left behind.
+    Keeps the parts of ``vit`` that its features need, under timm's names; its classifier is left behind.
 
     Args:
         vit: a timm model.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
-        final_norm: keep the norm after the last block, for the levels that leave the anchor.
+        final_norm: keep the norm after the last block, for the maps that leave the anchor.
+        out_type: what leaves the anchor, one of ``OUT_TYPES``. A vector always passes the norm, if there is one.
 
     Raises:
-        ValueError: there is no such norm.
+        ValueError: there is no such norm; the model does not pool in such a way.
     """
 
     family: type[nn.Module] = VisionTransformer
 
-    def __init__(self, vit: nn.Module, with_cp: bool = False, final_norm: bool = False) -> None:
+    def __init__(
+        self, vit: nn.Module, with_cp: bool = False, final_norm: bool = False, out_type: str = 'featmap'
+    ) -> None:
         super().__init__()
         _check_is_plain(vit)
         self.with_cp = with_cp
@@ -55,7 +59,11 @@ class Anchor(nn.Module):
         self.pos_drop = vit.pos_drop
         self.norm_pre = getattr(vit, 'norm_pre', nn.Identity())
         self.blocks = nn.ModuleList(vit.blocks)
-        self.norm = _final_norm(vit) if final_norm else nn.Identity()
+        self.pool = None if out_type == 'featmap' else Pooling(vit, out_type)
+        if self.pool is not None:
+            self.norm = vit.norm
+        else:
+            self.norm = _final_norm(vit) if final_norm else nn.Identity()
         self.embed_dim: int = vit.embed_dim
         self.num_prefix_tokens: int = getattr(vit, 'num_prefix_tokens', 0)
         self.patch_size: Grid = vit.patch_embed.patch_size
@@ -79,7 +87,7 @@ class Anchor(nn.Module):
         Blocks keep their indices, and parameters their names.
         """
         if not is_exit:
-            self.norm = nn.Identity()
+            self.norm, self.pool = nn.Identity(), None
         for index in range(self.depth):
             if index not in blocks:
                 self.blocks[index] = nn.Identity()
@@ -142,6 +150,16 @@ class Anchor(nn.Module):
         """Tokens (B, N, C) through the block at an index, or its stand-in."""
         return block(tokens)
 
+    @property
+    def out_channels(self) -> int:
+        """Channels of what leaves the anchor."""
+        return self.embed_dim if self.pool is None else self.pool.channels(self.embed_dim)
+
+    def leave(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Tokens (B, N, C) -> a feature map (B, C, h, w), or by another ``out_type`` a vector (B, ``out_channels``)."""
+        tokens = self.norm(tokens)
+        return self.to_map(tokens, grid) if self.pool is None else self.pool(tokens)
+
     def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Tokens (B, N, C) -> feature map (B, C, h, w), without the prefix tokens."""
         return tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid).contiguous()
@@ -152,8 +170,8 @@ class EvaAnchor(Anchor):
 
     family = Eva
 
-    def __init__(self, vit: Eva, with_cp: bool = False, final_norm: bool = False) -> None:
-        super().__init__(vit, with_cp, final_norm)
+    def __init__(self, vit: Eva, **kwargs) -> None:
+        super().__init__(vit, **kwargs)
         self.rope = vit.rope
         self.rope_mixed: bool = vit.rope_mixed
         self._constants = ConstantCache(max_mb=64)
@@ -215,8 +233,8 @@ class WindowedAnchor(Anchor):
 
     family = VisionTransformerSAM
 
-    def __init__(self, vit: VisionTransformerSAM, with_cp: bool = False, final_norm: bool = False) -> None:
-        super().__init__(vit, with_cp, final_norm)
+    def __init__(self, vit: VisionTransformerSAM, **kwargs) -> None:
+        super().__init__(vit, **kwargs)
         for block in self.blocks:
             if type(block.attn) is Attention:
                 # The same layers, computed in another way.
@@ -240,8 +258,8 @@ class BeitAnchor(Anchor):
 
     family = Beit
 
-    def __init__(self, vit: Beit, with_cp: bool = False, final_norm: bool = False) -> None:
-        super().__init__(vit, with_cp, final_norm)
+    def __init__(self, vit: Beit, **kwargs) -> None:
+        super().__init__(vit, **kwargs)
         self.rel_pos_bias = vit.rel_pos_bias
         for block in self.blocks:
             # timm's attention builds its bias for one fixed grid. It gets ours, for any grid, as the shared bias; its
@@ -288,6 +306,7 @@ def create_anchor(
     with_cp: bool = False,
     windowed: dict | None = None,
     final_norm: bool = False,
+    out_type: str = 'featmap',
     norm_eps: float | None = None,
     resize_mode: str = 'bicubic',
     norm_last_block: bool = False,
@@ -299,7 +318,7 @@ def create_anchor(
         model: a name that timm knows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         windowed: arguments of ``to_windowed``; default: attention as the model has it.
-        final_norm: of ``Anchor``.
+        final_norm, out_type: of ``Anchor``.
         norm_eps: epsilon of all layer norms; default: the model's.
         resize_mode: how position embeddings are resized, ``'bicubic'`` or ``'bilinear'``.
         norm_last_block: let the norm that follows the blocks be part of the last one. Unlike ``final_norm``, it leaves
@@ -310,17 +329,17 @@ def create_anchor(
         FileNotFoundError: a local weight file is missing.
         ValueError: timm cannot build this model or load its weights, or it is no plain ViT.
     """
-    _check_local_files(model, timm_kwargs)
+    check_local_files(model, timm_kwargs)
     try:
         vit = timm.create_model(model, num_classes=0, **timm_kwargs)
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
-        raise UserError(_explain(model, timm_kwargs, error)) from error
+        raise UserError(explain(model, timm_kwargs, error)) from error
     vit = vit if windowed is None else _windowed(vit, windowed)
     if norm_last_block:
         vit.blocks[-1].final_norm = _final_norm(vit)
         vit.blocks[-1].register_forward_hook(_apply_final_norm)
-    anchor = wrap_vit(vit, with_cp, final_norm)
+    anchor = wrap_vit(vit, with_cp=with_cp, final_norm=final_norm, out_type=out_type)
     anchor.resize_mode = check_word('resize_mode', resize_mode, ('bicubic', 'bilinear'))
     for norm in anchor.modules() if norm_eps is not None else ():
         if isinstance(norm, nn.LayerNorm):
@@ -328,8 +347,8 @@ def create_anchor(
     return anchor
 
 
-def wrap_vit(vit: nn.Module, with_cp: bool = False, final_norm: bool = False) -> Anchor:
-    """The adapter of a timm model.
+def wrap_vit(vit: nn.Module, **kwargs) -> Anchor:
+    """The adapter of a timm model; ``kwargs`` are its other arguments.
 
     Raises:
         ValueError: no adapter for this class.
@@ -338,7 +357,7 @@ def wrap_vit(vit: nn.Module, with_cp: bool = False, final_norm: bool = False) ->
     # Exact classes: a subclass (distilled, hybrid, ...) has another forward pass, which we would silently ignore.
     for adapter in adapters:
         if type(vit) is adapter.family:
-            return adapter(vit, with_cp, final_norm)
+            return adapter(vit, **kwargs)
     known = ', '.join(adapter.family.__name__ for adapter in adapters)
     raise UserError(f"cannot stitch timm's {type(vit).__name__}: an anchor must be one of {known}")
 
@@ -395,7 +414,7 @@ def _pad_to_patches(images: Tensor, patch_size: Grid) -> Tensor:
     return F.pad(images, (0, right, 0, bottom)) if bottom or right else images
 
 
-def _check_local_files(model: str, timm_kwargs: dict) -> None:
+def check_local_files(model: str, timm_kwargs: dict) -> None:
     overlay = timm_kwargs.get('pretrained_cfg_overlay') or {}
     files = [timm_kwargs.get('checkpoint_path')]
     if timm_kwargs.get('pretrained'):
@@ -405,7 +424,7 @@ def _check_local_files(model: str, timm_kwargs: dict) -> None:
             raise FileNotFoundError(f'no weight file {str(file)!r} for anchor {model!r}')
 
 
-def _explain(model: str, timm_kwargs: dict, error: Exception) -> str:
+def explain(model: str, timm_kwargs: dict, error: Exception) -> str:
     reason = f'{type(error).__name__}: {error}'.splitlines()
     message = f'timm cannot create anchor {model!r} with {timm_kwargs}: {" ".join(reason[:3])}'
     if timm_kwargs.get('pretrained'):

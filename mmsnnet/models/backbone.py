@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Grid, check_compatible, create_anchor
 from mmsnnet.models.exits import ExitMaps
+from mmsnnet.models.pooling import OUT_TYPES
 from mmsnnet.models.weights import PRETRAINED_ARGS, init_anchor
 from mmsnnet.settings import check_int, check_list, check_word
 from mmsnnet.stitching import Exit, Layer, Plan, Route, Run, StitchSpace, Switch, make_plan
@@ -36,6 +37,7 @@ class PlainViTBackbone(BaseModule):
     Attributes:
         space: the routes between the anchors; of a single anchor, the one route.
         out_indices: blocks of the largest anchor after which an output level leaves, none negative.
+        out_type: what leaves: feature maps, or a vector for classifiers.
         route: the one that ``forward`` runs.
         plan: the steps of ``route``.
         frozen_anchors: indices of anchors that do not train and stay in evaluation mode.
@@ -51,8 +53,10 @@ class PlainViTBackbone(BaseModule):
         anchors: Sequence[dict],
         out_indices: Sequence[int],
         two_way: bool = True,
+        window: int | None = None,
         exits: str = 'shared',
         final_norm: bool = False,
+        out_type: str = 'featmap',
         with_cp: bool = False,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
@@ -67,20 +71,34 @@ class PlainViTBackbone(BaseModule):
         self._init_cfgs = [anchor.get('init_cfg') for anchor in anchors]
         self.timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
         self.final_norm = final_norm
-        shared = {'with_cp': with_cp, 'final_norm': final_norm}
+        self.out_type = check_word('out_type', out_type, OUT_TYPES)
+        shared = {'with_cp': with_cp, 'final_norm': final_norm, 'out_type': out_type}
         self._anchor_args = [{**shared, **timm_args} for timm_args in self.timm_args]
         self.anchors = nn.ModuleList(create_anchor(**arguments) for arguments in self._anchor_args)
         check_compatible(list(self.anchors))
-        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way)
+        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way, window=window)
+        if window and not self.own_exits:
+            raise UserError(
+                f"window={window} needs exits='own': no layer leads from the end of the small anchor to the large one"
+            )
         self.out_indices = _check_out_indices(out_indices, self.anchors[-1].depth)
+        if out_type != 'featmap' and self.out_indices != (self.anchors[-1].depth - 1,):
+            raise UserError(
+                f'out_type={out_type!r} gives a vector after the last block: leave out out_indices={out_indices}'
+            )
         pairs = range(len(anchors) - 1)
         self.up = nn.ModuleList(nn.ModuleDict() for _ in pairs)
         self.down = nn.ModuleList(nn.ModuleDict() for _ in pairs)
 
     @property
     def out_channels(self) -> int:
-        """Channels of every output level of the route that is set: the width of the anchor that it leaves."""
-        return self.anchors[self.exit.anchor].embed_dim
+        """Channels of every output level of the route that is set: those of the anchor that it leaves."""
+        return self.anchors[self.exit.anchor].out_channels
+
+    def blank_levels(self, grid: Grid) -> tuple[Tensor, ...]:
+        """Output levels of zeros for one image whose patches lie in a grid (h, w), of the route that is set."""
+        shape = (1, self.out_channels, *grid) if self.out_type == 'featmap' else (1, self.out_channels)
+        return tuple(next(self.parameters()).new_zeros(shape) for _ in self.out_indices)
 
     def plan_of(self, route: Route) -> Plan:
         """The steps of a route."""
@@ -108,7 +126,8 @@ class PlainViTBackbone(BaseModule):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up.
 
-        C is ``out_channels``. Where exits are the routes' own, the maps are ``ExitMaps``.
+        C is ``out_channels``. Where exits are the routes' own, the maps are ``ExitMaps``. By an ``out_type`` for
+        classifiers, one vector (B, C) leaves instead.
 
         Raises:
             ValueError: an image smaller than a patch.
@@ -140,10 +159,9 @@ class PlainViTBackbone(BaseModule):
                 tapped = tokens
                 for layer in step.layers:
                     tapped = self.layer(layer)(tapped)
-                anchor = self.anchors[step.exit.anchor]
-                feature_map = anchor.to_map(anchor.norm(tapped), grid)
+                left = self.anchors[step.exit.anchor].leave(tapped, grid)
                 for level in step.levels:
-                    levels[level] = feature_map
+                    levels[level] = left
         return State(tokens, grid, tuple(levels))
 
     def layer(self, layer: Layer) -> nn.Module:

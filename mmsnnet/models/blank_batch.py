@@ -30,6 +30,7 @@ def _sample(shape: tuple[int, int], boxes: Tensor, masks: object) -> BaseDataEle
     meta = {'img_shape': shape, 'ori_shape': shape, 'pad_shape': shape, 'batch_input_shape': shape}
     sample = BaseDataElement(metainfo={**meta, 'scale_factor': (1.0, 1.0)})
     sample.gt_sem_seg = PixelData(data=torch.zeros(1, *shape, dtype=torch.int64, device=boxes.device))
+    sample.gt_label = torch.zeros(1, dtype=torch.int64, device=boxes.device)
     sample.gt_instances = InstanceData(bboxes=boxes, labels=boxes.new_zeros(len(boxes), dtype=torch.int64))
     if masks is not None:
         sample.gt_instances.masks = masks

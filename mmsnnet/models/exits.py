@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmsnnet.errors import UserError
 from mmsnnet.models.weights import load_part
 from mmsnnet.registry import MODELS, register
-from mmsnnet.settings import check_list
+from mmsnnet.settings import check_list, is_named
 from mmsnnet.stitching import SHARED, Exit
 from mmsnnet.stitching.space import last_anchor
 
@@ -72,8 +72,8 @@ class PerExit(BaseModule):
             raise UserError(f'own_tunings={list(own_tunings)} need exact=True: copies exist beside finished heads')
         if not all(isinstance(name, str) for name in own_tunings):
             raise UserError(f"own_tunings of a PerExit must be names of routes ('s[0:3]-l[6:24]'), got {own_tunings!r}")
-        heads, self._checkpoints = zip(*map(_split_pretrained, heads), strict=True)
-        build = lambda anchor: MODELS.build({**heads[anchor], **common})  # noqa: E731
+        self._heads, self._checkpoints = zip(*map(_split_pretrained, heads), strict=True)
+        build = lambda anchor: MODELS.build({**self._heads[anchor], **common})  # noqa: E731
         self.exact = exact
         self.anchors = ModuleList(build(anchor) for anchor in range(len(heads)))
         self.tuned = ModuleDict()
@@ -93,8 +93,11 @@ class PerExit(BaseModule):
 
     @property
     def weight_sources(self) -> list[dict]:
-        """For each anchor's head, what names the checkpoint of its weights; empty: they are random."""
-        return list(self._checkpoints)
+        """For each anchor's head, what names its weights; empty: they are random."""
+        return [
+            checkpoint or (head['init_cfg'] if is_named(head.get('init_cfg') or {}, 'TimmClassifier') else {})
+            for head, checkpoint in zip(self._heads, self._checkpoints, strict=True)
+        ]
 
     def restart_copies(self, names: Sequence[str] | None = None) -> None:
         """Let copies, all or those of some tunings, start from the present weights of the anchors' heads."""

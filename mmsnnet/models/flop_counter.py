@@ -68,19 +68,19 @@ def _cost_table(
 def _measure_rest(model: nn.Module, backbone: PlainViTBackbone, images: Tensor) -> tuple[tuple[int, ...], Cost]:
     """The output levels that neck and heads read at the exit of the route that is set, and the cost of neck and heads.
 
-    The backbone does not run: neck and heads get blank maps.
+    The backbone does not run: neck and heads get blank levels.
     """
     with torch.no_grad():
         grid = backbone.start(images, 0).grid
-    maps = [torch.zeros(1, backbone.out_channels, *grid, device=images.device) for _ in backbone.out_indices]
+    levels = backbone.blank_levels(grid)
 
     def results(*given: Tensor) -> Any:
         with giving(backbone, given):
             return countable_outputs(model, images)
 
     params = _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)) - _num_params(backbone)
-    rest = Cost(count_flops(results, model, *maps), params - _params_of_other_exits(model, backbone.exit))
-    return _used_levels(results, maps), rest
+    rest = Cost(count_flops(results, model, *levels), params - _params_of_other_exits(model, backbone.exit))
+    return _used_levels(results, levels), rest
 
 
 def _params_of_other_exits(model: nn.Module, exit_: Exit) -> int:
@@ -139,10 +139,11 @@ def _measure_parts(backbone: PlainViTBackbone, images: Tensor) -> dict[Part, Cos
         embed_flops = count_flops(lambda x, a=anchor: a.embed(x)[0], anchor, images)
         position_params = _num_params(anchor.position_module)
         parts['position', index] = Cost(0, position_params)
-        norm_params = _num_params(anchor.norm)
-        embed_params = _num_params(anchor) - _num_params(anchor.blocks) - position_params - norm_params
+        exit_params = _num_params(anchor.norm) + _num_params(anchor.pool)
+        embed_params = _num_params(anchor) - _num_params(anchor.blocks) - position_params - exit_params
         parts['embed', index] = Cost(embed_flops, embed_params)
-        parts['norm', index] = Cost(count_flops(anchor.norm, anchor.norm, tokens), norm_params)
+        leave = lambda x, a=anchor, g=grid: a.leave(x, g)  # noqa: E731
+        parts['exit', index] = Cost(count_flops(leave, anchor, tokens), exit_params)
         flops_of: dict[tuple, int] = {}
         twin = _without_memory(anchor)
         for block, module in enumerate(anchor.blocks):

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Anchor
 from mmsnnet.models.stitched_vit import StitchedViT
+from mmsnnet.stitching.plan import layer_places
 
 
 @torch.no_grad()
@@ -28,7 +29,7 @@ def solve_stitching_layers(
 
     Returns:
         By a layer's name in the backbone, such as ``up.0.3``, the share of the variance of the features it enters, all
-        channels together, that it explains: 1 is an exact map, 0 no better than their mean.
+        channels and all places together, that it explains: 1 is an exact map, 0 no better than their mean.
 
     Raises:
         ValueError: no images on any rank.
@@ -55,10 +56,9 @@ def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dic
     """Tokens (T, C) of one anchor after each number of blocks at which some pair may switch."""
     space, anchor = backbone.space, backbone.anchors[index]
     stops: set[int] = set()
-    if index > 0:  # the large one of a pair
-        stops |= set(space.boundaries[index - 1][1:])
-    if index < len(backbone.anchors) - 1:  # the small one of a pair
-        stops |= set(range(1, anchor.depth + 1))
+    for pair in range(len(backbone.anchors) - 1):
+        if index in (pair, pair + 1):
+            stops |= {place[index - pair] for places in layer_places(space, pair).values() for place in places}
     tokens, grid = anchor.embed(images)
     features, start = {}, 0
     for stop in sorted(stops):
@@ -80,19 +80,18 @@ class _PairMoments:
         self.index = index
         self.backbone = backbone
         small, large = (backbone.anchors[index + i].embed_dim + 1 for i in range(2))
-        self.boundaries = backbone.space.boundaries[index]
-        self.steps = range(1, len(self.boundaries))
+        self.places = layer_places(backbone.space, index)
         zeros = {'dtype': torch.float64, 'device': device}
-        self.small = {k: torch.zeros(small, small, **zeros) for k in self.steps}
-        self.large = {k: torch.zeros(large, large, **zeros) for k in self.steps}
-        self.cross = {k: torch.zeros(small, large, **zeros) for k in self.steps}
+        self.small = {k: torch.zeros(small, small, **zeros) for k in self.places}
+        self.large = {k: torch.zeros(large, large, **zeros) for k in self.places}
+        self.cross = {k: torch.zeros(small, large, **zeros) for k in self.places}
 
     def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor], counts: Tensor) -> None:
         """Add tokens (T, C), as many times as ``counts`` (T, 1) says."""
-        for k in self.steps:
+        for k, (stop, start) in ((k, place) for k, places in self.places.items() for place in places):
             # Rows of zeros add nothing. Removing them would make the CPU wait until a GPU has counted the others.
-            small = _with_one(small_features[k]) * counts
-            large = _with_one(large_features[self.boundaries[k]]) * counts
+            small = _with_one(small_features[stop]) * counts
+            large = _with_one(large_features[start]) * counts
             self.small[k] += small.T @ small
             self.large[k] += large.T @ large
             self.cross[k] += small.T @ large
@@ -100,7 +99,7 @@ class _PairMoments:
     def solve(self) -> dict[str, float]:
         """Set the pair's layers; the share of variance that each explains."""
         explained = {}
-        for k in self.steps:
+        for k in self.places:
             small, large, cross = self.small[k], self.large[k], self.cross[k]
             for moments in (small, large, cross):
                 all_reduce(moments)

@@ -21,7 +21,8 @@ class RouteViT(PlainViTBackbone):
     Parameters have the names they have in the ``StitchedViT``.
 
     Args:
-        anchors, out_indices, two_way, exits, final_norm, with_cp, norm_eval, init_cfg: as for ``StitchedViT``.
+        anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg: as for
+            ``StitchedViT``.
         route: id or name.
 
     Raises:
@@ -34,13 +35,17 @@ class RouteViT(PlainViTBackbone):
         route: int | str,
         out_indices: Sequence[int] = (-1,),
         two_way: bool = True,
+        window: int | None = None,
         exits: str = 'shared',
         final_norm: bool = False,
+        out_type: str = 'featmap',
         with_cp: bool = False,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(anchors, out_indices, two_way, exits, final_norm, with_cp, norm_eval, init_cfg)
+        super().__init__(
+            anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg
+        )
         self.route = self.space.find(route)
         self.plan = self.plan_of(self.route)
         for index, anchor in enumerate(self.anchors):
@@ -58,7 +63,16 @@ def route_state_dict(backbone: StitchedViT, route: int | str) -> dict[str, Tenso
     anchors = [without_pretrained(timm_args) for timm_args in backbone.timm_args]
     exits = 'own' if backbone.own_exits else 'shared'
     with torch.device('meta'):
-        slim = RouteViT(anchors, route, backbone.out_indices, backbone.space.is_two_way, exits, backbone.final_norm)
+        slim = RouteViT(
+            anchors,
+            route,
+            backbone.out_indices,
+            backbone.space.is_two_way,
+            backbone.space.window,
+            exits,
+            backbone.final_norm,
+            backbone.out_type,
+        )
     weights = backbone.state_dict()
     kept = {name: weights[name] for name in slim.state_dict()}
     plan = backbone.plan_of(slim.route)

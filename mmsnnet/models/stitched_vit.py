@@ -47,8 +47,11 @@ class StitchedViT(PlainViTBackbone):
         out_indices: blocks (0-based) of the largest anchor after which an output level leaves.
         lora_rank: rank of the stitching layers' trained update; 0 trains their full matrices.
         two_way: SN-Netv2's space; False: SN-Net v1's.
+        window: of ``StitchSpace``: SN-Net v1's sliding window for anchors of one depth. Needs ``exits='own'``.
         exits: ``'shared'``: levels leave at the width of the largest anchor; ``'own'``: of the route's last anchor.
-        final_norm: let levels pass the norm that follows the blocks of the anchor where they leave (DINO models).
+        final_norm: let maps pass the norm that follows the blocks of the anchor where they leave (DINO models).
+        out_type: ``'featmap'``: feature maps leave. For classifiers, one vector leaves after the last block and the
+            anchor's norm: ``'pooled'``, as the timm model pools; ``'cls_and_avg'``, class token and mean of patches.
         exact: ``'adapters'`` or ``'copies'``: keep the anchors as they are, and train low-rank updates of their blocks,
             or copies of these, for routes with a switch. Needs ``exits='own'``. None: all weights train.
         adapter_rank: rank of the low-rank updates.
@@ -75,8 +78,10 @@ class StitchedViT(PlainViTBackbone):
         out_indices: Sequence[int] = (-1,),
         lora_rank: int = 16,
         two_way: bool = True,
+        window: int | None = None,
         exits: str = 'shared',
         final_norm: bool = False,
+        out_type: str = 'featmap',
         exact: str | None = None,
         adapter_rank: int = 32,
         own_tunings: Sequence[int | str] = (),
@@ -93,7 +98,9 @@ class StitchedViT(PlainViTBackbone):
                 'for a single ViT use AnchorViT'
             )
         lora_rank = check_int('lora_rank', lora_rank, 0, meaning='0 trains the full matrix')
-        super().__init__(anchors, out_indices, two_way, exits, final_norm, with_cp, norm_eval, init_cfg)
+        super().__init__(
+            anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg
+        )
         self.exact = _check_exact(exact, exits, own_tunings)
         self.lora_rank = lora_rank
         self._add_layers(all_layers(self.space, self.own_exits), self._make_layer)

@@ -31,9 +31,9 @@ def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
     """Parts of a plan that the heads' results depend on, as fvcore counts them.
 
     Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers,
-    ``('norm', anchor)`` for an exit's final norm, and ``('rest', anchor)`` for all that follows an exit. A tap that no
-    head reads does not count, nor does anything after the last tap that is read. Blocks and layers cost the same with
-    any tuning: export folds adapters into the weights.
+    ``('exit', anchor)`` for an exit's final norm and pooling, and ``('rest', anchor)`` for all that follows an exit. A
+    tap that no head reads does not count, nor does anything after the last tap that is read. Blocks and layers cost the
+    same with any tuning: export folds adapters into the weights.
     """
     last = max(
         index for index, step in enumerate(plan) if isinstance(step, Tap) and set(step.levels) & set(used_levels)
@@ -47,7 +47,7 @@ def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
             yield step.layer._replace(tuning='')
         elif set(step.levels) & set(used_levels):
             yield from (layer._replace(tuning='') for layer in step.layers)
-            yield ('norm', step.exit.anchor)
+            yield ('exit', step.exit.anchor)
     yield ('rest', plan[-1].exit.anchor)
 
 

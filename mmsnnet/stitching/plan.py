@@ -3,7 +3,7 @@
 A plan is data. The model executes it and the cost table adds it up, so both always describe the same computation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from mmsnnet.stitching.space import Route, Span, StitchSpace
@@ -74,12 +74,9 @@ def make_plan(
     steps: list[Step] = []
     for position, span in enumerate(route.spans):
         following = route.spans[position + 1] if position + 1 < len(route.spans) else None
-        switch = switch_layer(span, following)._replace(tuning=own_layers) if following else None
-        taps = {
-            block: tap
-            for block, tap in _taps(space, span.anchor, out_indices, exit_, own_layers)
-            if span.start <= block < span.stop
-        }
+        switch = switch_layer(space, span, following)._replace(tuning=own_layers) if following else None
+        levels = _levels_of(space, route.spans[position:], out_indices)
+        taps = dict(_taps(space, span.anchor, levels, exit_, own_layers))
         start = span.start
         for block, tap in taps.items():
             steps.append(Run(span.anchor, start, block + 1, tuning))
@@ -109,20 +106,36 @@ def single_steps(plan: Plan) -> Iterator[Step]:
             yield step
 
 
-def switch_layer(source: Span, target: Span) -> Layer:
+def switch_layer(space: StitchSpace, source: Span, target: Span) -> Layer:
     """The stitching layer between two spans that follow each other."""
     if source.anchor < target.anchor:
-        return Layer('up', source.anchor, source.stop)
+        entries = space.entries[source.anchor]
+        return Layer(
+            'up', source.anchor, next(e.k for e in entries if (e.stop, e.start) == (source.stop, target.start))
+        )
     return Layer('down', target.anchor, target.start)
 
 
+def layer_places(space: StitchSpace, pair: int) -> dict[int, list[tuple[int, int]]]:
+    """For each stitching layer k of a pair, the numbers of small and of large blocks behind which it connects them.
+
+    Without a window, these are the boundaries. The last is where routes that end in the small anchor leave, if at the
+    width of the large one.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for stop, start, k in space.entries[pair]:
+        places.setdefault(k, []).append((stop, start))
+    return places if space.window else places | {len(places) + 1: [(space.depths[pair], space.depths[pair + 1])]}
+
+
 def all_layers(space: StitchSpace, own_exits: bool = False) -> Iterator[Layer]:
-    """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``.
+    """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``; of a window, those of entries.
 
     The last ``up`` only taps: it is for routes that end in the small anchor and leave at the large one's width.
     """
     for pair, depth in enumerate(space.depths[:-1]):
-        yield from (Layer('up', pair, k) for k in range(1, depth if own_exits else depth + 1))
+        last = depth if own_exits or space.window else depth + 1
+        yield from (Layer('up', pair, k) for k in layer_places(space, pair) if k < last)
         if space.is_two_way:
             yield from (Layer('down', pair, k) for k in range(1, depth))
 
@@ -151,13 +164,24 @@ def _block_of_small(boundaries: Sequence[int], block: int) -> int:
     return max(k for k in range(len(boundaries) - 1) if boundaries[k] <= block)
 
 
-def _taps(
-    space: StitchSpace, anchor: int, out_indices: Sequence[int], exit_: Exit, tuning: str
-) -> Iterator[tuple[int, Tap]]:
-    """(block, tap) of every output level on one anchor, by rising block; levels of one block share one tap."""
+def _levels_of(space: StitchSpace, spans: Sequence[Span], out_indices: Sequence[int]) -> dict[int, list[int]]:
+    """For blocks of the first of some spans, the output levels that leave after them.
+
+    Where spans overlap, as those of a sliding window may, a level leaves from the last that has it.
+    """
     levels_of: dict[int, list[int]] = {}
     for level, out_index in enumerate(out_indices):
-        levels_of.setdefault(tapped_block(space, anchor, out_index), []).append(level)
+        blocks = [tapped_block(space, span.anchor, out_index) for span in spans]
+        first, *later = (span.start <= block < span.stop for block, span in zip(blocks, spans, strict=True))
+        if first and not any(later):
+            levels_of.setdefault(blocks[0], []).append(level)
+    return levels_of
+
+
+def _taps(
+    space: StitchSpace, anchor: int, levels_of: Mapping[int, Sequence[int]], exit_: Exit, tuning: str
+) -> Iterator[tuple[int, Tap]]:
+    """(block, tap) of output levels on one anchor, by rising block; levels of one block share one tap."""
     for block, levels in sorted(levels_of.items()):
         layers = (layer._replace(tuning=tuning) for layer in _to_exit(space, anchor, block, exit_.anchor))
         yield block, Tap(tuple(levels), tuple(layers), exit_)

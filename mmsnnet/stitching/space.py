@@ -8,6 +8,7 @@ from itertools import combinations, pairwise
 from typing import NamedTuple
 
 from mmsnnet.errors import UserError
+from mmsnnet.settings import check_int
 
 KINDS = ('anchor', 'SL', 'LS', 'LSL', 'SLS')
 
@@ -18,6 +19,14 @@ class Span(NamedTuple):
     anchor: int
     start: int
     stop: int
+
+
+class Entry(NamedTuple):
+    """A way from the small into the large anchor: after ``stop`` blocks, through layer ``k``, on at block ``start``."""
+
+    stop: int
+    start: int
+    k: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,20 @@ def boundaries(small_depth: int, large_depth: int) -> tuple[int, ...]:
     return tuple(round(k * large_depth / small_depth) for k in range(small_depth + 1))
 
 
+def sliding_window(depth: int, size: int) -> tuple[Entry, ...]:
+    """Entries between two anchors of one depth, as SN-Net v1 has them for DeiT (section 3.4 of its paper).
+
+    A window slides over the blocks of both anchors, one block at a time. Within it, any block of the small anchor may
+    be followed by any of the large one. Entries that are new in a window share its layer.
+    """
+    return tuple(
+        Entry(last + 1, first, max(last, first, size - 1) - size + 2)
+        for last in range(depth)
+        for first in range(depth)
+        if abs(last - first) < size
+    )
+
+
 class StitchSpace(Sequence[Route]):
     """All routes of anchors ordered from shallow (small) to deep (large).
 
@@ -52,12 +75,17 @@ class StitchSpace(Sequence[Route]):
     Args:
         depths: number of blocks of each anchor, not decreasing. A single anchor has a single route.
         two_way: also leave the large anchor for the small one (SN-Netv2); otherwise small to large only (SN-Net v1).
+        window: size of ``sliding_window``, for anchors of one depth, one way; None: one entry at each boundary. Three
+            anchors of depth 12 and a window of 2 give the 71 networks of SN-Net's DeiT.
+
+    Attributes:
+        entries: for each pair of neighbours, the ways from the small into the large anchor.
 
     Raises:
-        ValueError: no depths, a depth below 1, or depths that decrease.
+        ValueError: no depths, a depth below 1, or depths that decrease; a window of another kind of space.
     """
 
-    def __init__(self, depths: Sequence[int], two_way: bool = True) -> None:
+    def __init__(self, depths: Sequence[int], two_way: bool = True, window: int | None = None) -> None:
         depths = tuple(depths)
         if not depths:
             raise UserError('a stitch space needs the depths of its anchors, got none')
@@ -66,8 +94,15 @@ class StitchSpace(Sequence[Route]):
         if any(first > second for first, second in pairwise(depths)):
             raise UserError(f'anchors go from small to large, their depths must not decrease: got {depths}')
         self.depths = depths
+        if window is not None:
+            _check_window(window, depths, two_way)
         self.is_two_way = two_way
+        self.window = window
         self.boundaries = tuple(boundaries(*pair) for pair in pairwise(depths))
+        self.entries = tuple(
+            sliding_window(len(b) - 1, window) if window else tuple(Entry(k, b[k], k) for k in range(1, len(b) - 1))
+            for b in self.boundaries
+        )
         self._routes = tuple(
             Route(id_, self._name(spans), kind, spans) for id_, (kind, spans) in enumerate(self._enumerate())
         )
@@ -83,7 +118,8 @@ class StitchSpace(Sequence[Route]):
         return self._routes[index]
 
     def __repr__(self) -> str:
-        return f'StitchSpace({self.depths}, two_way={self.is_two_way}): {len(self)} routes'
+        window = f', window={self.window}' if self.window else ''
+        return f'StitchSpace({self.depths}, two_way={self.is_two_way}{window}): {len(self)} routes'
 
     def find(self, route: int | str | Route) -> Route:
         """The route of an id, a name, or a route of an equal space.
@@ -120,8 +156,11 @@ class StitchSpace(Sequence[Route]):
     def _enumerate(self) -> Iterator[tuple[str, tuple[Span, ...]]]:
         for anchor, depth in enumerate(self.depths):
             yield 'anchor', (Span(anchor, 0, depth),)
-        for small, (pair, b) in enumerate(zip(pairwise(self.depths), self.boundaries, strict=True)):
-            yield from _stitch_pair(small, *pair, b, self.is_two_way)
+        for small, (small_depth, large_depth) in enumerate(pairwise(self.depths)):
+            for stop, start, _ in self.entries[small]:
+                yield 'SL', (Span(small, 0, stop), Span(small + 1, start, large_depth))
+            if self.is_two_way:
+                yield from _two_way(small, small_depth, large_depth, self.boundaries[small])
 
 
 def last_anchor(route_name: str, num_anchors: int) -> int:
@@ -144,16 +183,21 @@ def _letters(num_anchors: int) -> list[str]:
     return list({1: 'a', 2: 'sl', 3: 'sml'}.get(num_anchors, ())) or [f'a{index}_' for index in range(num_anchors)]
 
 
-def _stitch_pair(
-    small: int, small_depth: int, large_depth: int, b: Sequence[int], two_way: bool
+def _check_window(window: int, depths: Sequence[int], two_way: bool) -> None:
+    check_int('window', window, 1, min(depths), 'at most the depth')
+    if two_way or len(set(depths)) > 1:
+        raise UserError(
+            f'window={window} is for anchors of one depth, one way: got depths {tuple(depths)} and two_way={two_way}; '
+            'set two_way=False, or leave out window'
+        )
+
+
+def _two_way(
+    small: int, small_depth: int, large_depth: int, b: Sequence[int]
 ) -> Iterator[tuple[str, tuple[Span, ...]]]:
-    """Kinds and spans of all routes between two neighbours in size."""
+    """Kinds and spans of the routes between two neighbours in size that leave the large anchor."""
     large = small + 1
     switches = range(1, small_depth)
-    for k in switches:
-        yield 'SL', (Span(small, 0, k), Span(large, b[k], large_depth))
-    if not two_way:
-        return
     for k in switches:
         yield 'LS', (Span(large, 0, b[k]), Span(small, k, small_depth))
     for j, k in combinations(switches, 2):

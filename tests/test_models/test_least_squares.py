@@ -75,6 +75,17 @@ def test_equals_lstsq_on_all_tokens(family, kwargs):
     assert_solves(layers_and_features(backbone, IMAGES), backbone)
 
 
+def test_a_layer_that_connects_several_places_fits_all_of_them():
+    kwargs = dict(depths=(3, 3), out_indices=(2,), exits='own', two_way=False, window=2)
+    backbone = solved([IMAGES], **kwargs)
+    assert set(backbone.up[0]) == {'1', '2'}
+    layers = []
+    for k, places in {'1': [(1, 0), (1, 1), (2, 0), (2, 1)], '2': [(2, 2), (3, 1), (3, 2)]}.items():
+        features = ([anchor_tokens(backbone, anchor, place[anchor], IMAGES) for place in places] for anchor in (0, 1))
+        layers.append((backbone.up[0][k], *map(torch.cat, features)))
+    assert_solves(layers, backbone)
+
+
 def assert_solves(layers: Iterable[tuple[torch.nn.Module, Tensor, Tensor]], backbone: StitchedViT) -> None:
     num_layers = 0
     for layer, source, target in layers:

@@ -72,6 +72,35 @@ def test_boundaries_rise_strictly_to_the_depth(depths):
     assert all(first < second for first, second in pairwise(b))
 
 
+def test_a_window_of_two_gives_the_71_networks_of_sn_net():
+    """Each small block may be followed by the large one of its number, or by a neighbour; 11 layers a pair."""
+    space = StitchSpace((12, 12, 12), two_way=False, window=2)
+    assert len(space) == 71
+    assert Counter(route.kind for route in space) == {'anchor': 3, 'SL': 68}
+    for entries in space.entries:
+        assert {(entry.stop - 1, entry.start) for entry in entries} == {
+            (last, first) for last in range(12) for first in (last - 1, last, last + 1) if 0 <= first < 12
+        }
+        by_layer = {k: [(e.stop - 1, e.start) for e in entries if e.k == k] for k in {entry.k for entry in entries}}
+        assert by_layer[1] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        assert all(by_layer[k] == [(k - 1, k), (k, k - 1), (k, k)] for k in range(2, 12))
+        assert len(by_layer) == 11
+
+
+@pytest.mark.parametrize(
+    ('depths', 'two_way', 'window', 'message'),
+    [
+        ((3, 6), False, 2, 'window=2 is for anchors of one depth, one way: got depths'),
+        ((3, 3), True, 2, 'set two_way=False, or leave out window'),
+        ((3, 3), False, 0, 'window must be a whole number, from 1 to 3'),
+        ((3, 3), False, 4, 'window must be a whole number, from 1 to 3'),
+    ],
+)
+def test_refuses_windows(depths, two_way, window, message):
+    with pytest.raises(ValueError, match=message):
+        StitchSpace(depths, two_way, window)
+
+
 @pytest.mark.parametrize('depths', [(2, 3, 5), (3, 3, 3), (2, 2, 4, 5)])
 def test_more_anchors_stitch_neighbours_and_share_the_anchor_routes(depths):
     space = StitchSpace(depths)

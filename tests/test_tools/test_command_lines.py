@@ -256,6 +256,7 @@ def test_interrupted_training_keeps_its_last_checkpoint_and_goes_on(config_file,
     [
         ('mmsegmentation', 'make_config', 4),
         ('mmdet', 'make_detection_config', 3),
+        ('mmpretrain', 'make_classification_config', 4),
     ],
 )
 def test_mim_trains_and_tests(package, job, iterations, request, tmp_path):

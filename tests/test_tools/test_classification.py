@@ -1,0 +1,96 @@
+"""A stitched classifier through the command lines: train, evaluate, export, and train beside finished anchors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from toys import randomise
+
+from mmsnnet.building import build_model
+from mmsnnet.engine import configured_input_shape
+from mmsnnet.stitching import read_records
+
+ROUTE = 'l[0:2]-s[1:2]'
+
+
+@pytest.fixture
+def write(make_classification_config, tmp_path):
+    """The toy config as a file; keywords are merged into it."""
+
+    def run(name: str = 'toy', **changes) -> Path:
+        make_classification_config(work_dir=str(tmp_path / name), **changes).dump(tmp_path / f'{name}.py')
+        return tmp_path / f'{name}.py'
+
+    return run
+
+
+@pytest.fixture
+def trained(write, run_tool) -> tuple[Path, Path]:
+    config = write()
+    run_tool('train', config)
+    return config, config.with_suffix('') / 'iter_4.pth'
+
+
+def scores(folder: Path) -> dict[str, dict]:
+    return {record.name: record.metrics for record in read_records(folder / 'stitches.json')}
+
+
+def test_routes_score_alike_alone_in_one_pass_and_exported(trained, run_tool, write, tmp_path):
+    config, checkpoint = trained
+    run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'alone')
+    in_one_pass = write('pass', **{'test_cfg.route_batch': 4})
+    run_tool('test', in_one_pass, checkpoint, '--work-dir', tmp_path / 'together')
+    alone = scores(tmp_path / 'alone')
+    assert len(alone) == 4
+    assert set(alone[ROUTE]) == {'accuracy/top1', 'accuracy/top2'}
+    assert scores(tmp_path / 'together') == alone
+    run_tool(
+        'export', config, checkpoint, '--route', ROUTE, '--out', tmp_path / 'route', '--torch-export',
+        '--repetitions', 1,
+    )  # fmt: skip
+    report = json.loads((tmp_path / 'route' / 'export.json').read_text())
+    assert all(file['max_abs_difference'] < 1e-5 for file in report['files'])
+    run_tool('test', tmp_path / 'route' / 'slim.py', tmp_path / 'route' / 'slim.pth', '--work-dir', tmp_path / 'slim')
+    assert list(scores(tmp_path / 'slim').values()) == [alone[ROUTE]]
+
+
+def test_a_resumed_run_ends_like_one_that_never_stopped(trained, write, run_tool):
+    _, checkpoint = trained
+    again = write('again', **{'load_from': str(checkpoint.with_name('iter_2.pth')), 'resume': True})
+    run_tool('train', again)
+    weights, expected = (torch.load(path)['state_dict'] for path in (again.with_suffix('') / 'iter_4.pth', checkpoint))
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+def test_finished_anchors_stay_and_a_focus_chooses(make_classification_config, run_tool, tmp_path):
+    """Law 11 for classifiers."""
+    cfg = make_classification_config(work_dir=str(tmp_path / 'exact'))
+    cfg.model.backbone.update(exact='adapters', adapter_rank=2)
+    cfg.model.head.exact = True
+    cfg.custom_hooks[0].focus = dict(routes=1, images=4)
+    start = tmp_path / 'start.pth'
+    torch.save({'state_dict': randomise(build_model(cfg.copy())).state_dict()}, start)
+    cfg.load_from = str(start)
+    cfg.dump(tmp_path / 'exact.py')
+    run_tool('train', tmp_path / 'exact.py')
+    content = torch.load(tmp_path / 'exact' / 'iter_4.pth')
+    for name, value in torch.load(start)['state_dict'].items():
+        if '.anchors.' in name:
+            assert torch.equal(content['state_dict'][name], value), name
+    assert len(content['trained_routes']) == 3
+
+
+@pytest.mark.parametrize(
+    ('step', 'size'),
+    [
+        (dict(type='CenterCrop', crop_size=24), (24, 24)),
+        (dict(type='CenterCrop', crop_size=(48, 32)), (32, 48)),
+        (dict(type='Resize', scale=(48, 32)), (32, 48)),
+    ],
+)
+def test_the_size_is_that_of_the_last_step_that_sets_one(make_classification_config, step, size):
+    cfg = make_classification_config()
+    cfg.test_dataloader.dataset.pipeline[2] = ConfigDict(step)
+    assert configured_input_shape(build_model(cfg), cfg) == size
