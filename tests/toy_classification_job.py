@@ -35,6 +35,8 @@ def make_classification_config(make_config: Callable[..., Config], classes_root:
         return dict(
             batch_size=batch_size,
             num_workers=0,
+            # MMPretrain's script sets it where a config does not say.
+            persistent_workers=False,
             sampler=dict(type=sampler, shuffle=split == 'train'),
             dataset=dict(
                 type='CustomDataset',
