@@ -49,7 +49,8 @@ class MAEAnchor(nn.Module):
         )
         self.blocks = self.mae.layers
         self.position_module = None  # each block has relative positions of its own
-        self.norm = nn.Identity()
+        self.norm, self.pool = nn.Identity(), None
+        self.out_channels = anchor.embed_dim
         self._copy_weights(anchor)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
@@ -61,7 +62,7 @@ class MAEAnchor(nn.Module):
             tokens = self.blocks[index](tokens)
         return tokens
 
-    def to_map(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def leave(self, tokens: Tensor, grid: Grid) -> Tensor:
         return tokens[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous()
 
     def _copy_weights(self, anchor: Anchor) -> None:
