@@ -1,13 +1,5 @@
-_base_ = [
-    '../_base_/models/classifier.py',
-    '../_base_/no_stitching.py',
-    '../_base_/datasets/imagenet_224.py',
-    '../_base_/schedules/lamb_50e.py',
-    '../_base_/classification_runtime.py',
-]
+_base_ = './anchor-deit3-s_8xb64-amp-50e_in1k-224.py'
 name = 'deit3_large_patch16_224.fb_in22k_ft_in1k'
 model = dict(
-    backbone=dict(
-        type='mmsnnet.AnchorViT',
-        anchor=dict(model=name, init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.4)),
-    head=dict(_base_.head, in_channels=1024, init_cfg=dict(type='TimmClassifier', model=name)))
+    backbone=dict(anchor=dict(model=name, drop_path_rate=0.4)),
+    head=dict(in_channels=1024, init_cfg=dict(model=name)))
