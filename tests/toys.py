@@ -5,9 +5,11 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from mmsnnet.models import StitchedViT
+from mmsnnet.models.anchors import wrap_vit
 from mmsnnet.stitching import Cost, CostTable, StitchSpace, all_layers, make_plan
 
 SHARED = Path(__file__).parents[1].parent / 'shared'
@@ -34,12 +36,27 @@ FAMILIES = {
     ),
     'sam': dict(model='samvit_base_patch16', window_size=2, global_attn_indexes=(1,), **P16),
     'beit-both': dict(model='beit_base_patch16_224', use_shared_rel_pos_bias=True, **P16),
+    'swin': dict(
+        model='swin_tiny_patch4_window7_224',
+        patch_size=16,
+        window_size=2,
+        always_partition=True,
+        drop_path_rate=0.0,
+        **P16,
+    ),
 }
+# Without stages: all tokens have one width, and all maps one size.
+PLAIN = [family for family in FAMILIES if family != 'swin']
 
 
 def toy_anchor(family: str = 'deit3', depth: int = 2, width: int = 16, **timm_kwargs) -> dict:
     """Arguments of ``create_anchor``."""
-    return {**FAMILIES[family], 'depth': depth, 'embed_dim': width, 'num_heads': 2, **timm_kwargs}
+    sizes = {'depth': depth, 'num_heads': 2}
+    if family == 'swin' and depth > 1:
+        sizes = {'depths': (depth // 2, depth - depth // 2), 'num_heads': (2, 4)}
+    elif family == 'swin':
+        sizes = {'depths': (1,), 'num_heads': (2,)}
+    return {**FAMILIES[family], 'embed_dim': width, **sizes, **timm_kwargs}
 
 
 def toy_vit(family: str = 'deit3', depth: int = 2, width: int = 16, **timm_kwargs) -> nn.Module:
@@ -51,6 +68,35 @@ def toy_vit(family: str = 'deit3', depth: int = 2, width: int = 16, **timm_kwarg
 def toy_anchors(family: str = 'deit3', depths: Sequence[int] = (2, 4), **timm_kwargs) -> list[dict]:
     """Anchors of widths 16, 32, 48, ..."""
     return [toy_anchor(family, depth, 16 * (i + 1), **timm_kwargs) for i, depth in enumerate(depths)]
+
+
+def toy_vit_like(
+    family: str,
+    weights: dict[str, Tensor],
+    depth: int = 2,
+    width: int = 16,
+    out_type: str = 'featmap',
+    **timm_kwargs,
+) -> nn.Module:
+    """A fresh timm model in evaluation mode that has an anchor's weights."""
+    named, vit = (toy_vit(family, depth, width, **timm_kwargs) for _ in range(2))
+    # An anchor's modules are timm's own, which know their names there.
+    wrap_vit(named, out_type=out_type).load_state_dict(weights)
+    vit.load_state_dict(named.state_dict())
+    return vit.eval()
+
+
+@torch.no_grad()
+def timm_features(vit: nn.Module, images: Tensor, blocks: Sequence[int] | None = None) -> list[Tensor]:
+    """Maps (B, C, h, w) after some blocks of a timm model, or after all, by timm's own forward pass."""
+    if not isinstance(vit, SwinTransformer):
+        return vit.forward_intermediates(images, blocks, norm=False, intermediates_only=True)
+    maps: list[Tensor] = []
+    every_block = [block for stage in vit.layers for block in stage.blocks]
+    for block in every_block:
+        block.register_forward_hook(lambda block, args, tokens: maps.append(tokens.permute(0, 3, 1, 2)))
+    vit.forward_features(images)
+    return [maps[block] for block in (range(len(every_block)) if blocks is None else blocks)]
 
 
 def toy_backbone(
@@ -92,7 +138,7 @@ def deit3_s_l_costs() -> CostTable:
     tokens, widths = 1025, (384, 1024)
     parts = {('rest', 1): Cost(920_125_440)}
     for anchor, (depth, width) in enumerate(zip(space.depths, widths, strict=True)):
-        parts['position', anchor] = parts['exit', anchor] = Cost()
+        parts['position', anchor] = parts['exit', anchor, 0] = Cost()
         parts['embed', anchor] = Cost(1024 * 768 * width)
         block = Cost(12 * tokens * width**2 + 2 * tokens**2 * width + 10 * tokens * width)
         parts |= {(anchor, index): block for index in range(depth)}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from mmsnnet.engine.exit_checks import check_exits, listed, read_width
+from mmsnnet.engine.exit_checks import check_exits, check_widths
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
@@ -71,20 +71,19 @@ def check_before_run(runner: Runner) -> None:
     check_parallel(runner)
     check_exits(unwrapped_model(runner))
     check_heads(runner)
+    check_widths(unwrapped_model(runner))
     check_strides(runner)
     check_annotations(runner)
 
 
 def check_heads(runner: Runner) -> None:
-    """Refuse a model whose heads do not fit its data set's classes or its backbone's width.
+    """Refuse a model whose heads do not fit its data set's classes.
 
     Raises:
         ValueError: with both numbers.
     """
     model = unwrapped_model(runner)
     classes = getattr(_dataset(runner), 'metainfo', {}).get('classes')
-    backbone = find_backbone(model)
-    width = backbone.out_channels if getattr(model, 'neck', None) is None and not backbone.own_exits else None
     for name, head in model.named_modules():
         if not _HEADS.fullmatch(name) or isinstance(head, nn.ModuleList):
             continue
@@ -92,13 +91,6 @@ def check_heads(runner: Runner) -> None:
             raise UserError(
                 f'{name} has num_classes={head.num_classes}, but the data set has {len(classes)} classes: '
                 f'set num_classes={len(classes)} in every head'
-            )
-        # A head that reads several levels has a list.
-        channels = getattr(head, 'in_channels', width)
-        if width is not None and set(listed(channels)) != {read_width(head, width)}:
-            raise UserError(
-                f"{name} has in_channels={channels}, but every map has the largest anchor's width, {width}: "
-                f'set in_channels to {width}'
             )
 
 

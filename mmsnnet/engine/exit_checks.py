@@ -123,16 +123,46 @@ def check_averaging(runner: Runner) -> None:
             )
 
 
-def read_width(head: nn.Module, width: int) -> int:
-    """``in_channels`` of a head that reads maps of this width; of all levels together if it concatenates them."""
-    if getattr(head, 'input_transform', None) == 'resize_concat':
-        return width * len(head.in_index)
-    return width
+def wanted_channels(reader: nn.Module, levels: Sequence[int]) -> int | list[int] | None:
+    """What ``in_channels`` of a neck or head must be for levels of so many channels; None if they are that.
+
+    Heads say with ``in_index`` which levels they read, and may concatenate them.
+    """
+    if not hasattr(reader, 'in_channels'):
+        return None
+    given, index = _listed(reader.in_channels), getattr(reader, 'in_index', None)
+    read = list(levels) if index is None else [levels[level] for level in _listed(index)]
+    if getattr(reader, 'input_transform', None) == 'resize_concat':
+        read = [sum(read)]
+    # Some read only one level of those that they get, or give one number for all.
+    if given == read or (len(given) != len(read) and set(given) <= set(read)):
+        return None
+    return read[0] if len(set(read)) == 1 else read
 
 
-def listed(channels: int | Sequence[int]) -> Sequence[int]:
-    """``in_channels`` of a head that reads one level or several."""
-    return channels if isinstance(channels, list | tuple) else [channels]
+def _listed(value: int | Sequence[int]) -> list[int]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def check_widths(model: nn.Module) -> None:
+    """Refuse a neck or head, of a model whose exits are shared, that does not fit the backbone's width.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    backbone, modules = find_backbone(model), dict(model.named_modules())
+    levels = backbone.level_channels(len(backbone.anchors) - 1)
+    for name in () if backbone.own_exits else _readers(model):
+        wanted = wanted_channels(modules[name], levels)
+        if wanted is not None:
+            raise UserError(
+                f'{name} has in_channels={modules[name].in_channels}, but every route has levels of the widest anchor, '
+                f'{_described(levels)} channels: set in_channels to {wanted}'
+            )
+
+
+def _described(levels: Sequence[int]) -> str:
+    return str(levels[0] if len(set(levels)) == 1 else list(levels))
 
 
 def _readers(model: nn.Module) -> list[str]:
@@ -174,7 +204,7 @@ def _check_nothing_else_trains(model: nn.Module, per_exit: PerExits) -> None:
 def _check_widths(readers: PerExits, backbone: StitchedViT) -> None:
     """Check that there is a head for each exit, and that it reads maps of the width that leave there."""
     for exit_ in sorted({backbone.plan_of(route)[-1].exit for route in backbone.space}):
-        width = backbone.anchors[exit_.anchor].out_channels
+        levels = backbone.level_channels(exit_.anchor)
         for name, head in readers.items():
             if len(head.anchors) != len(backbone.anchors):
                 raise UserError(
@@ -185,9 +215,9 @@ def _check_widths(readers: PerExits, backbone: StitchedViT) -> None:
                 own = head.head(exit_)
             except UserError as error:
                 raise UserError(f'{name}: {error}') from error
-            channels = getattr(own, 'in_channels', width)
-            if set(listed(channels)) != {read_width(own, width)}:
+            wanted = wanted_channels(own, levels)
+            if wanted is not None:
                 raise UserError(
-                    f'the head of {name} for anchor {exit_.anchor} has in_channels={channels}, but the maps that leave '
-                    f'there have width {width}: set in_channels to {width}'
+                    f'the head of {name} for anchor {exit_.anchor} has in_channels={own.in_channels}, but what leaves '
+                    f'there has {_described(levels)} channels: set in_channels to {wanted}'
                 )

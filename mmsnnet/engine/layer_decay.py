@@ -12,6 +12,8 @@ from torch import nn
 from mmsnnet.errors import UserError
 from mmsnnet.models import PlainViTBackbone, locate_backbone
 from mmsnnet.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
+from mmsnnet.stitching import Layer
+from mmsnnet.stitching.plan import layer_places
 
 _POSITIONS = ('pos_embed', 'cls_token', 'reg_token', 'rel_pos_h', 'rel_pos_w', 'relative_position_bias_table', 'freqs')
 
@@ -126,9 +128,10 @@ def find_place(backbone: PlainViTBackbone, name: str) -> Place | None:
             # It follows the blocks.
             return Place(anchor, backbone.anchors[anchor].depth)
         return Place(anchor, int(rest[2]) + 1 if rest[1] == 'blocks' else 0)
-    if part in ('up', 'down'):
+    if part in ('up', 'down', 'out'):
         pair, k = int(rest[0]), int(rest[1])
-        return Place(pair + 1, backbone.space.boundaries[pair][k]) if part == 'up' else Place(pair, k)
+        small, large = layer_places(backbone.space, Layer(part, pair, k))[0]
+        return Place(pair, small) if part == 'down' else Place(pair + 1, large)
     return None
 
 

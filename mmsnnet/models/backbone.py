@@ -16,6 +16,7 @@ from mmsnnet.models.pooling import OUT_TYPES
 from mmsnnet.models.weights import PRETRAINED_ARGS, init_anchor
 from mmsnnet.settings import check_int, check_list, check_word
 from mmsnnet.stitching import Exit, Layer, Plan, Route, Run, StitchSpace, Switch, make_plan
+from mmsnnet.stitching.plan import layer_places, tapped_block
 
 
 class State(NamedTuple):
@@ -32,7 +33,7 @@ class State(NamedTuple):
 class PlainViTBackbone(BaseModule):
     """A backbone over anchors: creates, loads and freezes them, and runs the plan of one route.
 
-    Stitching layers, where there are any, lie in ``up`` and ``down`` by pair of anchors and boundary.
+    Stitching layers, where there are any, lie in ``up``, ``down`` and ``out`` by pair of anchors and boundary.
 
     Attributes:
         space: the routes between the anchors; of a single anchor, the one route.
@@ -76,11 +77,7 @@ class PlainViTBackbone(BaseModule):
         self._anchor_args = [{**shared, **timm_args} for timm_args in self.timm_args]
         self.anchors = nn.ModuleList(create_anchor(**arguments) for arguments in self._anchor_args)
         check_compatible(list(self.anchors))
-        self.space = StitchSpace([anchor.depth for anchor in self.anchors], two_way=two_way, window=window)
-        if window and not self.own_exits:
-            raise UserError(
-                f"window={window} needs exits='own': no layer leads from the end of the small anchor to the large one"
-            )
+        self.space = StitchSpace([anchor.stages for anchor in self.anchors], two_way=two_way, window=window)
         self.out_indices = _check_out_indices(out_indices, self.anchors[-1].depth)
         if out_type != 'featmap' and self.out_indices != (self.anchors[-1].depth - 1,):
             raise UserError(
@@ -89,16 +86,29 @@ class PlainViTBackbone(BaseModule):
         pairs = range(len(anchors) - 1)
         self.up = nn.ModuleList(nn.ModuleDict() for _ in pairs)
         self.down = nn.ModuleList(nn.ModuleDict() for _ in pairs)
+        self.out = nn.ModuleList(nn.ModuleDict() for _ in pairs)
 
     @property
     def out_channels(self) -> int:
-        """Channels of every output level of the route that is set: those of the anchor that it leaves."""
-        return self.anchors[self.exit.anchor].out_channels
+        """Channels of the last output level of the route that is set. Levels of plain ViTs have all as many."""
+        return self.level_channels(self.exit.anchor)[-1]
 
-    def blank_levels(self, grid: Grid) -> tuple[Tensor, ...]:
-        """Output levels of zeros for one image whose patches lie in a grid (h, w), of the route that is set."""
-        shape = (1, self.out_channels, *grid) if self.out_type == 'featmap' else (1, self.out_channels)
-        return tuple(next(self.parameters()).new_zeros(shape) for _ in self.out_indices)
+    def level_channels(self, anchor: int) -> tuple[int, ...]:
+        """Channels of each output level of routes that leave through an anchor."""
+        return tuple(self.anchors[anchor].out_channels(blocks) for blocks in self.blocks_before_levels(anchor))
+
+    def blank_levels(self, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Output levels of zeros for one image of a size (height, width), of the route that is set."""
+        anchor, shapes = self.anchors[self.exit.anchor], []
+        for blocks in self.blocks_before_levels(self.exit.anchor):
+            strides = zip(image_size, anchor.stride_after(blocks), strict=True)
+            grid = [-(-size // stride) for size, stride in strides] if self.out_type == 'featmap' else []
+            shapes.append((1, anchor.out_channels(blocks), *grid))
+        return tuple(next(self.parameters()).new_zeros(shape) for shape in shapes)
+
+    def blocks_before_levels(self, anchor: int) -> list[int]:
+        """After how many blocks of an anchor each output level leaves."""
+        return [tapped_block(self.space, anchor, out_index) + 1 for out_index in self.out_indices]
 
     def plan_of(self, route: Route) -> Plan:
         """The steps of a route."""
@@ -124,10 +134,10 @@ class PlainViTBackbone(BaseModule):
         super().init_weights()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) -> one map (B, C, H / patch, W / patch) per out index, rounded up.
+        """Images (B, 3, H, W) -> one map (B, C, H / stride, W / stride) per out index, rounded up.
 
-        C is ``out_channels``. Where exits are the routes' own, the maps are ``ExitMaps``. By an ``out_type`` for
-        classifiers, one vector (B, C) leaves instead.
+        Of plain ViTs, the stride is the patch and C is ``out_channels``. Where exits are the routes' own, the maps are
+        ``ExitMaps``. By an ``out_type`` for classifiers, one vector (B, C) leaves instead.
 
         Raises:
             ValueError: an image smaller than a patch.
@@ -159,7 +169,7 @@ class PlainViTBackbone(BaseModule):
                 tapped = tokens
                 for layer in step.layers:
                     tapped = self.layer(layer)(tapped)
-                left = self.anchors[step.exit.anchor].leave(tapped, grid)
+                left = self.anchors[step.exit.anchor].leave(tapped, grid, step.stage)
                 for level in step.levels:
                     levels[level] = left
         return State(tokens, grid, tuple(levels))
@@ -198,8 +208,10 @@ class PlainViTBackbone(BaseModule):
 
     def _widths(self, layer: Layer) -> tuple[int, int]:
         """Channels that enter and leave a stitching layer."""
-        small, large = (anchor.embed_dim for anchor in self.anchors[layer.pair : layer.pair + 2])
-        return (small, large) if layer.direction == 'up' else (large, small)
+        blocks, *_ = layer_places(self.space, layer)
+        pair = self.anchors[layer.pair : layer.pair + 2]
+        small, large = (anchor.width_after(count) for anchor, count in zip(pair, blocks, strict=True))
+        return (large, small) if layer.direction == 'down' else (small, large)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
     arguments = {} if options is True else options
     _check_no_cuda_graphs(arguments)
     parts = [block for anchor in backbone.anchors for block in anchor.blocks]
-    parts += [layer for layers in (*backbone.up, *backbone.down) for layer in layers.values()]
+    parts += [layer for layers in (*backbone.up, *backbone.down, *backbone.out) for layer in layers.values()]
     parts += [part for tuning in getattr(backbone, 'tunings', {}).values() for part in tuning.parts()]
     for part in parts:
         part.compile(**arguments)

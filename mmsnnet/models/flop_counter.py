@@ -12,6 +12,7 @@ from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
 from mmsnnet.models.anchor_vit import AnchorViT
+from mmsnnet.models.anchors import Anchor, Grid
 from mmsnnet.models.backbone import PlainViTBackbone, giving
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.exits import PerExit
@@ -19,6 +20,7 @@ from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import find_backbone
 from mmsnnet.stitching import Cost, CostTable, Exit, Route, all_layers
 from mmsnnet.stitching.cost import Part
+from mmsnnet.stitching.plan import layer_places
 
 
 def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
@@ -70,9 +72,7 @@ def _measure_rest(model: nn.Module, backbone: PlainViTBackbone, images: Tensor) 
 
     The backbone does not run: neck and heads get blank levels.
     """
-    with torch.no_grad():
-        grid = backbone.start(images, 0).grid
-    levels = backbone.blank_levels(grid)
+    levels = backbone.blank_levels(images.shape[-2:])
 
     def results(*given: Tensor) -> Any:
         with giving(backbone, given):
@@ -131,34 +131,58 @@ def _without_memory(module: nn.Module) -> nn.Module:
 
 def _measure_parts(backbone: PlainViTBackbone, images: Tensor) -> dict[Part, Cost]:
     parts: dict[Part, Cost] = {}
-    tokens_of = []
+    tokens_after = []
     for index, anchor in enumerate(backbone.anchors):
+        embed_flops = count_flops(lambda x, a=anchor: a.embed(x)[0], anchor, images)
         with torch.no_grad():
             tokens, grid = anchor.embed(images)
-        tokens_of.append(tokens)
-        embed_flops = count_flops(lambda x, a=anchor: a.embed(x)[0], anchor, images)
-        position_params = _num_params(anchor.position_module)
-        parts['position', index] = Cost(0, position_params)
-        exit_params = _num_params(anchor.norm) + _num_params(anchor.pool)
-        embed_params = _num_params(anchor) - _num_params(anchor.blocks) - position_params - exit_params
-        parts['embed', index] = Cost(embed_flops, embed_params)
-        leave = lambda x, a=anchor, g=grid: a.leave(x, g)  # noqa: E731
-        parts['exit', index] = Cost(count_flops(leave, anchor, tokens), exit_params)
-        flops_of: dict[tuple, int] = {}
-        twin = _without_memory(anchor)
-        for block, module in enumerate(anchor.blocks):
-            shapes = shapes_of(module)
-            if shapes not in flops_of:
-                run = lambda x, a=twin, b=block, g=grid: a.run(x, b, b + 1, g)  # noqa: E731
-                flops_of[shapes] = count_flops(run, twin, tokens.to('meta'))
-            parts[index, block] = Cost(flops_of[shapes], _num_params(module))
-    flops_of = {}
-    for key in all_layers(backbone.space, backbone.own_exits):
-        layer = backbone.layer(key)
-        shapes = shapes_of(layer)
+        costs, after = _measure_blocks(anchor, tokens, grid)
+        tokens_after.append(after)
+        parts |= {(index, block): cost for block, cost in enumerate(costs)}
+        for blocks in backbone.blocks_before_levels(index):
+            stage = backbone.space.stage_of(index, blocks - 1)
+            parts['exit', index, stage] = _measure_exit(anchor, after[blocks], grid, stage)
+        parts['position', index] = Cost(0, _num_params(anchor.position_module))
+        others = (anchor.blocks, anchor.position_module, anchor.norm, anchor.pool)
+        parts['embed', index] = Cost(embed_flops, _num_params(anchor) - sum(map(_num_params, others)))
+    return parts | _measure_layers(backbone, tokens_after)
+
+
+def _measure_blocks(anchor: Anchor, tokens: Tensor, grid: Grid) -> tuple[list[Cost], list[Tensor]]:
+    """The cost of each block, and the tokens after each number of blocks, without values."""
+    twin = _without_memory(anchor)
+    after = [tokens.to('meta')]
+    costs: list[Cost] = []
+    flops_of: dict[tuple, int] = {}
+    for block, module in enumerate(anchor.blocks):
+        shapes = (after[-1].shape, *shapes_of(module))
+        run = lambda x, b=block: twin.run(x, b, b + 1, grid)  # noqa: E731
         if shapes not in flops_of:
-            tokens = tokens_of[key.pair if key.direction == 'up' else key.pair + 1]
-            flops_of[shapes] = count_flops(layer, layer, tokens)
+            flops_of[shapes] = count_flops(run, twin, after[-1])
+        costs.append(Cost(flops_of[shapes], _num_params(module)))
+        with torch.no_grad(), uncompiled(twin):
+            after.append(run(after[-1]))
+    return costs, after
+
+
+def _measure_exit(anchor: Anchor, tokens: Tensor, grid: Grid, stage: int) -> Cost:
+    """The norm and pooling that tokens of a stage pass when they leave."""
+    blank = torch.zeros(tokens.shape, device=next(anchor.parameters()).device)
+    flops = count_flops(lambda x: anchor.leave(x, grid, stage), anchor, blank)
+    return Cost(flops, _num_params(anchor.norm_after(stage)) + _num_params(anchor.pool))
+
+
+def _measure_layers(backbone: PlainViTBackbone, tokens_after: Sequence[Sequence[Tensor]]) -> dict[Part, Cost]:
+    """The cost of each stitching layer, from the tokens of each anchor after each number of blocks."""
+    parts: dict[Part, Cost] = {}
+    flops_of: dict[tuple, int] = {}
+    for key in all_layers(backbone.space, backbone.own_exits, backbone.out_indices):
+        layer = backbone.layer(key)
+        (small, large), *_ = layer_places(backbone.space, key)
+        tokens = tokens_after[key.pair + 1][large] if key.direction == 'down' else tokens_after[key.pair][small]
+        shapes = (tokens.shape, *shapes_of(layer))
+        if shapes not in flops_of:
+            flops_of[shapes] = count_flops(layer, layer, torch.zeros(tokens.shape, device=layer.weight.device))
         parts[key] = Cost(flops_of[shapes], _num_params(layer))
     return parts
 

@@ -10,7 +10,11 @@ from torch import Tensor
 from mmsnnet.errors import UserError
 from mmsnnet.models.anchors import Anchor
 from mmsnnet.models.stitched_vit import StitchedViT
+from mmsnnet.stitching import Layer, all_layers
 from mmsnnet.stitching.plan import layer_places
+
+# Numbers of blocks of the small and the large anchor behind which a layer connects them.
+Places = tuple[tuple[int, int], ...]
 
 
 @torch.no_grad()
@@ -41,11 +45,9 @@ def solve_stitching_layers(
     for batch in batches:
         images, is_image = batch if isinstance(batch, tuple) else (batch, batch.new_ones(batch[:, 0].shape))
         images, is_image = images.to(device), is_image.to(device)
-        # Anchors that can be stitched lay their tokens out alike.
-        counts = _tokens_that_count(backbone.anchors[0], is_image)
         features = [_boundary_features(backbone, index, images) for index in range(len(backbone.anchors))]
         for pair in pairs:
-            pair.add(features[pair.index], features[pair.index + 1], counts)
+            pair.add(features[pair.index], features[pair.index + 1], is_image)
     backbone.train(was_training)
     explained = {name: share for pair in pairs for name, share in pair.solve().items()}
     backbone.copy_layers()
@@ -54,11 +56,9 @@ def solve_stitching_layers(
 
 def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dict[int, Tensor]:
     """Tokens (T, C) of one anchor after each number of blocks at which some pair may switch."""
-    space, anchor = backbone.space, backbone.anchors[index]
-    stops: set[int] = set()
-    for pair in range(len(backbone.anchors) - 1):
-        if index in (pair, pair + 1):
-            stops |= {place[index - pair] for places in layer_places(space, pair).values() for place in places}
+    anchor = backbone.anchors[index]
+    pairs = range(max(0, index - 1), min(index + 1, len(backbone.anchors) - 1))
+    stops = {place[index - pair] for pair in pairs for places in _layers_of(backbone, pair) for place in places}
     tokens, grid = anchor.embed(images)
     features, start = {}, 0
     for stop in sorted(stops):
@@ -67,52 +67,68 @@ def _boundary_features(backbone: StitchedViT, index: int, images: Tensor) -> dic
     return features
 
 
-def _tokens_that_count(anchor: Anchor, is_image: Tensor) -> Tensor:
-    """Ones and zeros (T, 1) for an anchor's tokens, from a mask of pixels (B, H, W)."""
-    patches = F.max_pool2d(is_image.float(), anchor.patch_size, ceil_mode=True)
-    return F.pad(patches.flatten(1), (anchor.num_prefix_tokens, 0), value=1.0).reshape(-1, 1)
+def _layers_of(backbone: StitchedViT, pair: int) -> dict[Places, list[Layer]]:
+    """Stitching layers of a pair of anchors by the places that they connect: ``up`` and ``down``, or one alone."""
+    layers: dict[Places, list[Layer]] = {}
+    for layer in all_layers(backbone.space, backbone.own_exits, backbone.out_indices):
+        if layer.pair == pair:
+            layers.setdefault(layer_places(backbone.space, layer), []).append(layer)
+    return layers
+
+
+def _tokens_that_count(anchor: Anchor, blocks: int, is_image: Tensor) -> Tensor:
+    """Ones and zeros (T, 1) for an anchor's tokens after so many blocks, from a mask of pixels (B, H, W)."""
+    tokens = F.max_pool2d(is_image.float(), anchor.stride_after(blocks), ceil_mode=True)
+    return F.pad(tokens.flatten(1), (anchor.num_prefix_tokens, 0), value=1.0).reshape(-1, 1)
 
 
 class _PairMoments:
-    """Second moments of two neighbours' features ``[x, 1]`` at every boundary, and the solutions they give."""
+    """Second moments of two neighbours' features ``[x, 1]`` where layers connect them, and the solutions they give."""
 
     def __init__(self, backbone: StitchedViT, index: int, device: torch.device) -> None:
         self.index = index
         self.backbone = backbone
-        small, large = (backbone.anchors[index + i].embed_dim + 1 for i in range(2))
-        self.places = layer_places(backbone.space, index)
-        zeros = {'dtype': torch.float64, 'device': device}
-        self.small = {k: torch.zeros(small, small, **zeros) for k in self.places}
-        self.large = {k: torch.zeros(large, large, **zeros) for k in self.places}
-        self.cross = {k: torch.zeros(small, large, **zeros) for k in self.places}
+        self.layers = _layers_of(backbone, index)
+        self.moments = {places: self._zeros(places, device) for places in self.layers}
 
-    def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor], counts: Tensor) -> None:
-        """Add tokens (T, C), as many times as ``counts`` (T, 1) says."""
-        for k, (stop, start) in ((k, place) for k, places in self.places.items() for place in places):
-            # Rows of zeros add nothing. Removing them would make the CPU wait until a GPU has counted the others.
-            small = _with_one(small_features[stop]) * counts
-            large = _with_one(large_features[start]) * counts
-            self.small[k] += small.T @ small
-            self.large[k] += large.T @ large
-            self.cross[k] += small.T @ large
+    def add(self, small_features: dict[int, Tensor], large_features: dict[int, Tensor], is_image: Tensor) -> None:
+        """Add tokens (T, C) of images, by the number of blocks behind them, those of pixels of a mask (B, H, W)."""
+        anchor = self.backbone.anchors[self.index]
+        for places, (small_moments, large_moments, cross_moments) in self.moments.items():
+            # Anchors that can be stitched lay their tokens out alike.
+            counts = _tokens_that_count(anchor, places[0][0], is_image)
+            for stop, start in places:
+                # Rows of zeros add nothing. Removing them would make the CPU wait until a GPU has counted the others.
+                small = _with_one(small_features[stop]) * counts
+                large = _with_one(large_features[start]) * counts
+                small_moments += small.T @ small
+                large_moments += large.T @ large
+                cross_moments += small.T @ large
 
     def solve(self) -> dict[str, float]:
         """Set the pair's layers; the share of variance that each explains."""
         explained = {}
-        for k in self.places:
-            small, large, cross = self.small[k], self.large[k], self.cross[k]
+        for places, (small, large, cross) in self.moments.items():
             for moments in (small, large, cross):
                 all_reduce(moments)
             if small[-1, -1] == 0:
                 raise UserError('the least-squares start needs training images, got none')
-            for direction, source, target, product in (('up', small, large, cross), ('down', large, small, cross.T)):
-                layers = getattr(self.backbone, direction)[self.index]
-                if str(k) in layers:
-                    # The pseudo-inverse also serves fewer tokens than channels: a singular system.
-                    solution = torch.linalg.pinv(source, hermitian=True) @ product
-                    _set_affine(layers[str(k)], solution)
-                    explained[f'{direction}.{self.index}.{k}'] = _explained_variance(solution, product, target)
+            for layer in self.layers[places]:
+                is_down = layer.direction == 'down'
+                source, target, product = (large, small, cross.T) if is_down else (small, large, cross)
+                # The pseudo-inverse also serves fewer tokens than channels: a singular system.
+                solution = torch.linalg.pinv(source, hermitian=True) @ product
+                _set_affine(self.backbone.layer(layer), solution)
+                name = f'{layer.direction}.{layer.pair}.{layer.k}'
+                explained[name] = _explained_variance(solution, product, target)
         return explained
+
+    def _zeros(self, places: Places, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """For features of the small anchor, of the large one, and of both."""
+        pair = self.backbone.anchors[self.index : self.index + 2]
+        small, large = (anchor.width_after(count) + 1 for anchor, count in zip(pair, places[0], strict=True))
+        shapes = ((small, small), (large, large), (small, large))
+        return tuple(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes)
 
 
 def _set_affine(layer: torch.nn.Module, solution: Tensor) -> None:

@@ -32,10 +32,13 @@ class Pooling(nn.Module):
         is_pooled = out_type == 'pooled'
         self.attn_pool = getattr(vit, 'attn_pool', None) if is_pooled else None
         self.fc_norm = vit.fc_norm if is_pooled and hasattr(vit, 'fc_norm') else nn.Identity()
+        # Swin's tokens are maps, which its head pools. SAM's has no norm, and reads what a neck makes of them.
+        has_map_pool = hasattr(vit, 'norm') and not hasattr(vit, 'fc_norm')
+        self.map_pool = getattr(getattr(vit, 'head', None), 'global_pool', None) if has_map_pool else None
         if not is_pooled and not self.num_prefix_tokens:
             raise UserError(f'out_type={out_type!r} needs a class token, this {type(vit).__name__} has none')
         is_known = self.attn_pool is not None or self.global_pool in ('token', 'avg') or not is_pooled
-        if not hasattr(vit, 'fc_norm') or not is_known:
+        if not (hasattr(vit, 'fc_norm') or self.map_pool is not None) or not is_known:
             raise UserError(f'out_type={out_type!r}: {type(vit).__name__} pools its tokens in a way that is not known')
 
     def channels(self, width: int) -> int:
@@ -43,7 +46,9 @@ class Pooling(nn.Module):
         return width if self.out_type == 'pooled' else 2 * width
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, C) -> (B, C), or (B, 2 C)."""
+        """Tokens (B, N, C), or a map (B, h, w, C), -> (B, C), or (B, 2 C)."""
+        if self.map_pool is not None:
+            return self.map_pool(tokens)
         if self.out_type == 'cls_and_avg':
             return torch.cat([self._pool(tokens, 'token'), self._pool(tokens, 'avg')], dim=1)
         if self.attn_pool is not None:

@@ -47,7 +47,7 @@ class StitchedViT(PlainViTBackbone):
         out_indices: blocks (0-based) of the largest anchor after which an output level leaves.
         lora_rank: rank of the stitching layers' trained update; 0 trains their full matrices.
         two_way: SN-Netv2's space; False: SN-Net v1's.
-        window: of ``StitchSpace``: SN-Net v1's sliding window for anchors of one depth. Needs ``exits='own'``.
+        window: of ``StitchSpace``: SN-Net v1's sliding window, for anchors of one depth or with stages, one way.
         exits: ``'shared'``: levels leave at the width of the largest anchor; ``'own'``: of the route's last anchor.
         final_norm: let maps pass the norm that follows the blocks of the anchor where they leave (DINO models).
         out_type: ``'featmap'``: feature maps leave. For classifiers, one vector leaves after the last block and the
@@ -103,7 +103,7 @@ class StitchedViT(PlainViTBackbone):
         )
         self.exact = _check_exact(exact, exits, own_tunings)
         self.lora_rank = lora_rank
-        self._add_layers(all_layers(self.space, self.own_exits), self._make_layer)
+        self._add_layers(all_layers(self.space, self.own_exits, self.out_indices), self._make_layer)
         self._budgets: BudgetTable | None = None
         self.trained_routes: frozenset[int] | None = None
         self.own_tunings = _check_own_tunings(self.space, own_tunings)

@@ -131,9 +131,10 @@ class AdaptedBlock(nn.Module):
         block = self._block[0]
         linears = dict(_linear_layers(block))
         # Some attention adds its bias inside of a matrix product that bypasses the layer, unless it is told not to.
-        separate = getattr(block.attn, 'qkv_bias_separate', None)
+        attention = getattr(block, 'attn', None)
+        separate = getattr(attention, 'qkv_bias_separate', None)
         if separate is not None:
-            block.attn.qkv_bias_separate = True
+            attention.qkv_bias_separate = True
         for name, linear in linears.items():
             linear.update = (self._update(name),)
         # A finished anchor stays in evaluation mode. Its drop path and dropout are for what trains.
@@ -145,7 +146,7 @@ class AdaptedBlock(nn.Module):
             for linear in linears.values():
                 linear.update = ()
             if separate is not None:
-                block.attn.qkv_bias_separate = separate
+                attention.qkv_bias_separate = separate
 
 
 class AdaptableLinear(nn.Linear):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mmsnnet.stitching.plan import Layer, Plan, Run, Switch, Tap
 
-Part = tuple[str, int] | tuple[int, int] | Layer
+Part = tuple[str, int] | tuple[str, int, int] | tuple[int, int] | Layer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
     """Parts of a plan that the heads' results depend on, as fvcore counts them.
 
     Parts are ``('embed', anchor)``, ``('position', anchor)``, blocks ``(anchor, block)``, stitching layers,
-    ``('exit', anchor)`` for an exit's final norm and pooling, and ``('rest', anchor)`` for all that follows an exit. A
+    ``('exit', anchor, stage)`` for an exit's norm and pooling, and ``('rest', anchor)`` for all that follows an exit. A
     tap that no head reads does not count, nor does anything after the last tap that is read. Blocks and layers cost the
     same with any tuning: export folds adapters into the weights.
     """
@@ -47,7 +47,7 @@ def plan_parts(plan: Plan, used_levels: Sequence[int]) -> Iterator[Part]:
             yield step.layer._replace(tuning='')
         elif set(step.levels) & set(used_levels):
             yield from (layer._replace(tuning='') for layer in step.layers)
-            yield ('exit', step.exit.anchor)
+            yield ('exit', step.exit.anchor, step.stage)
     yield ('rest', plan[-1].exit.anchor)
 
 

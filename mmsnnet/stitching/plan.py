@@ -22,7 +22,8 @@ class Exit(NamedTuple):
 class Layer(NamedTuple):
     """A stitching layer: ``up`` or ``down`` between anchors ``pair`` and ``pair + 1``, after ``k`` small blocks.
 
-    ``tuning`` names the one route that the layer is for, where a route has layers of its own.
+    Levels leave through ``out`` where there is a window, whose ``up`` serve several places. ``tuning`` names the one
+    route that the layer is for, where a route has layers of its own.
     """
 
     direction: str
@@ -47,11 +48,15 @@ class Switch(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Emit the tokens as output ``levels``, through ``layers`` if they do not have the width of the ``exit`` yet."""
+    """Emit the tokens as output ``levels``, through ``layers`` if they do not have the width of the ``exit`` yet.
+
+    ``stage`` is that of the exit's anchor.
+    """
 
     levels: tuple[int, ...]
     layers: tuple[Layer, ...]
     exit: Exit
+    stage: int = 0
 
 
 Step = Run | Switch | Tap
@@ -116,28 +121,34 @@ def switch_layer(space: StitchSpace, source: Span, target: Span) -> Layer:
     return Layer('down', target.anchor, target.start)
 
 
-def layer_places(space: StitchSpace, pair: int) -> dict[int, list[tuple[int, int]]]:
-    """For each stitching layer k of a pair, the numbers of small and of large blocks behind which it connects them.
+def layer_places(space: StitchSpace, layer: Layer) -> tuple[tuple[int, int], ...]:
+    """The numbers of blocks, of the small and of the large anchor of its pair, behind which a layer connects them.
 
-    Without a window, these are the boundaries. The last is where routes that end in the small anchor leave, if at the
-    width of the large one.
+    Only layers of a window connect several places.
     """
-    places: dict[int, list[tuple[int, int]]] = {}
-    for stop, start, k in space.entries[pair]:
-        places.setdefault(k, []).append((stop, start))
-    return places if space.window else places | {len(places) + 1: [(space.depths[pair], space.depths[pair + 1])]}
+    if space.window and layer.direction == 'up':
+        return tuple((stop, start) for stop, start, k in space.entries[layer.pair] if k == layer.k)
+    return ((layer.k, space.boundaries[layer.pair][layer.k]),)
 
 
-def all_layers(space: StitchSpace, own_exits: bool = False) -> Iterator[Layer]:
+def all_layers(space: StitchSpace, own_exits: bool = False, out_indices: Sequence[int] = ()) -> list[Layer]:
     """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``; of a window, those of entries.
 
-    The last ``up`` only taps: it is for routes that end in the small anchor and leave at the large one's width.
+    The last ``up`` only taps: it is for routes that end in the small anchor and leave at the large one's width. So do
+    the layers ``out`` of a window, one for each place where a level of ``out_indices`` leaves a smaller anchor.
     """
+    layers = []
     for pair, depth in enumerate(space.depths[:-1]):
         last = depth if own_exits or space.window else depth + 1
-        yield from (Layer('up', pair, k) for k in layer_places(space, pair) if k < last)
+        ks = {entry.k for entry in space.entries[pair]} if space.window else range(1, last)
+        layers += [Layer('up', pair, k) for k in sorted(ks)]
         if space.is_two_way:
-            yield from (Layer('down', pair, k) for k in range(1, depth))
+            layers += [Layer('down', pair, k) for k in range(1, depth)]
+    if space.window and not own_exits:
+        largest = len(space.depths) - 1
+        places = [(anchor, tapped_block(space, anchor, out)) for anchor in range(largest) for out in out_indices]
+        layers += sorted({layer for place in places for layer in _to_exit(space, *place, largest)})
+    return layers
 
 
 def used_layers(plan: Plan) -> list[Layer]:
@@ -184,7 +195,8 @@ def _taps(
     """(block, tap) of output levels on one anchor, by rising block; levels of one block share one tap."""
     for block, levels in sorted(levels_of.items()):
         layers = (layer._replace(tuning=tuning) for layer in _to_exit(space, anchor, block, exit_.anchor))
-        yield block, Tap(tuple(levels), tuple(layers), exit_)
+        # Stages end together, so this is the exit's stage, too.
+        yield block, Tap(tuple(levels), tuple(layers), exit_, space.stage_of(anchor, block))
 
 
 def _to_exit(space: StitchSpace, anchor: int, block: int, exit_anchor: int) -> Iterator[Layer]:
@@ -193,7 +205,7 @@ def _to_exit(space: StitchSpace, anchor: int, block: int, exit_anchor: int) -> I
     They lead to the features that the other anchor has after the block that stands for this one.
     """
     for pair in range(anchor, exit_anchor):
-        yield Layer('up', pair, block + 1)
+        yield Layer('out' if space.window else 'up', pair, block + 1)
         block = space.boundaries[pair][block + 1] - 1
     for pair in reversed(range(exit_anchor, anchor)):
         block = _block_of_small(space.boundaries[pair], block)

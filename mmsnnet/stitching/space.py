@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import combinations, pairwise
+from itertools import accumulate, combinations, pairwise
 from typing import NamedTuple
 
 from mmsnnet.errors import UserError
@@ -52,6 +52,14 @@ def boundaries(small_depth: int, large_depth: int) -> tuple[int, ...]:
     return tuple(round(k * large_depth / small_depth) for k in range(small_depth + 1))
 
 
+def staged_boundaries(small: Sequence[int], large: Sequence[int]) -> tuple[int, ...]:
+    """``boundaries`` within each stage, for numbers of blocks by stage: where one's stage ends, so does the other's."""
+    staged = [0]
+    for small_depth, large_depth in zip(small, large, strict=True):
+        staged += [staged[-1] + b for b in boundaries(small_depth, large_depth)[1:]]
+    return tuple(staged)
+
+
 def sliding_window(depth: int, size: int) -> tuple[Entry, ...]:
     """Entries between two anchors of one depth, as SN-Net v1 has them for DeiT (section 3.4 of its paper).
 
@@ -66,6 +74,23 @@ def sliding_window(depth: int, size: int) -> tuple[Entry, ...]:
     )
 
 
+def staged_window(small: Sequence[int], large: Sequence[int]) -> tuple[Entry, ...]:
+    """Entries between two anchors with stages, by their blocks, as SN-Net v1 has them for Swin.
+
+    They lie inside of every stage but the last. In stages of one depth, a block of the small anchor is followed by the
+    next one of the large. Else it is followed by those that it stands for. All entries behind a block share its layer.
+    """
+    entries = []
+    small_offset = large_offset = 0
+    for small_depth, large_depth in list(zip(small, large, strict=True))[:-1]:
+        for block in range(1, large_depth):
+            behind = block - 1 if small_depth == large_depth else block * small_depth // large_depth
+            stop = small_offset + behind + 1
+            entries.append(Entry(stop, large_offset + block, stop))
+        small_offset, large_offset = small_offset + small_depth, large_offset + large_depth
+    return tuple(entries)
+
+
 class StitchSpace(Sequence[Route]):
     """All routes of anchors ordered from shallow (small) to deep (large).
 
@@ -73,36 +98,34 @@ class StitchSpace(Sequence[Route]):
     first switch in the outer loop. Depths 12/24 and 12/12 give the 134 routes of SN-Netv2, one way the 13 of SN-Net.
 
     Args:
-        depths: number of blocks of each anchor, not decreasing. A single anchor has a single route.
+        depths: number of blocks of each anchor, not decreasing; of an anchor with stages, the number of each of them. A
+            single anchor has a single route.
         two_way: also leave the large anchor for the small one (SN-Netv2); otherwise small to large only (SN-Net v1).
-        window: size of ``sliding_window``, for anchors of one depth, one way; None: one entry at each boundary. Three
-            anchors of depth 12 and a window of 2 give the 71 networks of SN-Net's DeiT.
+        window: size of SN-Net v1's window, one way: ``sliding_window`` for anchors of one depth, ``staged_window`` for
+            those with stages; None: one entry at each boundary. A window of 2 gives the 71 networks of three DeiTs of
+            depth 12, and the 41 of Swin-Ti, -S and -B.
 
     Attributes:
+        depths: number of blocks of each anchor.
+        stages: for each anchor, the number of blocks of each stage.
+        boundaries: for each pair of neighbours, the blocks of the large anchor that have run at each boundary.
         entries: for each pair of neighbours, the ways from the small into the large anchor.
 
     Raises:
-        ValueError: no depths, a depth below 1, or depths that decrease; a window of another kind of space.
+        ValueError: no depths, a depth below 1, or depths that decrease; another number of stages; a window of another
+            kind of space.
     """
 
-    def __init__(self, depths: Sequence[int], two_way: bool = True, window: int | None = None) -> None:
-        depths = tuple(depths)
-        if not depths:
-            raise UserError('a stitch space needs the depths of its anchors, got none')
-        if min(depths) < 1:
-            raise UserError(f'every anchor needs one block or more, got depths {depths}')
-        if any(first > second for first, second in pairwise(depths)):
-            raise UserError(f'anchors go from small to large, their depths must not decrease: got {depths}')
-        self.depths = depths
+    def __init__(self, depths: Sequence[int | Sequence[int]], two_way: bool = True, window: int | None = None) -> None:
+        self.stages = tuple((depth,) if isinstance(depth, int) else tuple(depth) for depth in depths)
+        _check_stages(self.stages)
+        self.depths = tuple(map(sum, self.stages))
         if window is not None:
-            _check_window(window, depths, two_way)
+            _check_window(window, self.stages, two_way)
         self.is_two_way = two_way
         self.window = window
-        self.boundaries = tuple(boundaries(*pair) for pair in pairwise(depths))
-        self.entries = tuple(
-            sliding_window(len(b) - 1, window) if window else tuple(Entry(k, b[k], k) for k in range(1, len(b) - 1))
-            for b in self.boundaries
-        )
+        self.boundaries = tuple(staged_boundaries(*pair) for pair in pairwise(self.stages))
+        self.entries = tuple(self._entries(pair) for pair in range(len(self.boundaries)))
         self._routes = tuple(
             Route(id_, self._name(spans), kind, spans) for id_, (kind, spans) in enumerate(self._enumerate())
         )
@@ -119,7 +142,7 @@ class StitchSpace(Sequence[Route]):
 
     def __repr__(self) -> str:
         window = f', window={self.window}' if self.window else ''
-        return f'StitchSpace({self.depths}, two_way={self.is_two_way}{window}): {len(self)} routes'
+        return f'StitchSpace({_shown(self.stages)}, two_way={self.is_two_way}{window}): {len(self)} routes'
 
     def find(self, route: int | str | Route) -> Route:
         """The route of an id, a name, or a route of an equal space.
@@ -148,6 +171,17 @@ class StitchSpace(Sequence[Route]):
         if not 0 <= id_ < len(self):
             raise UserError(f'unknown route id {route}: this space has ids 0..{len(self) - 1}')
         return self[id_]
+
+    def stage_of(self, anchor: int, block: int) -> int:
+        """The stage of a block of an anchor."""
+        return sum(end <= block for end in accumulate(self.stages[anchor]))
+
+    def _entries(self, pair: int) -> tuple[Entry, ...]:
+        small, large = self.stages[pair : pair + 2]
+        if self.window:
+            return sliding_window(sum(small), self.window) if len(small) == 1 else staged_window(small, large)
+        b = self.boundaries[pair]
+        return tuple(Entry(k, b[k], k) for k in range(1, sum(small)))
 
     def _name(self, spans: Sequence[Span]) -> str:
         letters = _letters(len(self.depths))
@@ -183,12 +217,30 @@ def _letters(num_anchors: int) -> list[str]:
     return list({1: 'a', 2: 'sl', 3: 'sml'}.get(num_anchors, ())) or [f'a{index}_' for index in range(num_anchors)]
 
 
-def _check_window(window: int, depths: Sequence[int], two_way: bool) -> None:
-    check_int('window', window, 1, min(depths), 'at most the depth')
-    if two_way or len(set(depths)) > 1:
+def _shown(stages: Sequence[Sequence[int]]) -> tuple[int | Sequence[int], ...]:
+    """Depths as they are given: a number where there is one stage."""
+    return tuple(depths if len(depths) > 1 else depths[0] for depths in stages)
+
+
+def _check_stages(stages: Sequence[Sequence[int]]) -> None:
+    if not stages:
+        raise UserError('a stitch space needs the depths of its anchors, got none')
+    if len(set(map(len, stages))) > 1:
+        raise UserError(f'anchors must have the same number of stages, got blocks by stage {_shown(stages)}')
+    if min(map(min, stages)) < 1:
+        raise UserError(f'every anchor needs one block or more in every stage, got depths {_shown(stages)}')
+    if any(first > second for pair in pairwise(stages) for first, second in zip(*pair, strict=True)):
+        raise UserError(f'anchors go from small to large, their depths must not decrease: got {_shown(stages)}')
+
+
+def _check_window(window: int, stages: Sequence[Sequence[int]], two_way: bool) -> None:
+    has_stages = len(stages[0]) > 1
+    high, meaning = (2, 'the one that anchors with stages have') if has_stages else (stages[0][0], 'at most the depth')
+    check_int('window', window, high if has_stages else 1, high, meaning)
+    if two_way or (not has_stages and len(set(stages)) > 1):
         raise UserError(
-            f'window={window} is for anchors of one depth, one way: got depths {tuple(depths)} and two_way={two_way}; '
-            'set two_way=False, or leave out window'
+            f'window={window} is for anchors of one depth or with stages, one way: got depths {_shown(stages)} and '
+            f'two_way={two_way}; set two_way=False, or leave out window'
         )
 
 

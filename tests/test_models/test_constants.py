@@ -6,7 +6,7 @@ from fake_cuda import fake_cuda
 from timm.models.beit import gen_relative_position_index
 from torch import Tensor
 
-from mmsnnet.models.anchors import _INDICES, _relative_position_index
+from mmsnnet.models.anchors.beit import _INDICES, _relative_position_index
 from mmsnnet.models.constants import ConstantCache
 
 LIKE = torch.empty(0)

@@ -10,8 +10,8 @@ from torch import Tensor
 from toys import FAMILIES, toy_anchor, toy_backbone
 
 from mmsnnet.evaluation import LatencyBench, LatencySetting, SharedPrefixes
-from mmsnnet.models import Anchor, StitchedViT, anchors, create_anchor, fused_attention
-from mmsnnet.models.anchors import Grid
+from mmsnnet.models import Anchor, StitchedViT, create_anchor, fused_attention
+from mmsnnet.models.anchors import Grid, beit
 from mmsnnet.models.constants import ConstantCache
 from mmsnnet.models.least_squares import solve_stitching_layers
 
@@ -26,7 +26,7 @@ def _fake_constants(monkeypatch):
     """Constants without values are kept too, but not beyond a test."""
     monkeypatch.setattr(ConstantCache, 'can_keep', lambda *_: True)
     monkeypatch.setattr(fused_attention, '_CONSTANTS', ConstantCache(64))
-    monkeypatch.setattr(anchors, '_INDICES', ConstantCache(64))
+    monkeypatch.setattr(beit, '_INDICES', ConstantCache(64))
 
 
 @pytest.fixture

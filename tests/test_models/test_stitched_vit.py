@@ -10,30 +10,30 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import Sequential
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from torch import Tensor, nn
+from torch import Tensor
 from toys import (
     FAMILIES,
     assert_same_outputs,
     native_images,
     outputs_of_all,
     randomise,
+    timm_features,
     toy_anchor,
     toy_anchors,
     toy_backbone,
     toy_images,
-    toy_vit,
+    toy_vit_like,
 )
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import AnchorViT, StitchedViT
+from mmsnnet.models import Anchor, AnchorViT, StitchedViT
 from mmsnnet.registry import MODELS
 from mmsnnet.stitching import Layer, Record, StitchSpace
 
 
-def timm_features(family: str, anchor: nn.Module, images: Tensor, blocks: list[int]) -> list[Tensor]:
-    vit = toy_vit(family, anchor.depth, anchor.embed_dim, num_classes=0).eval()
-    assert not vit.load_state_dict(anchor.state_dict(), strict=False).unexpected_keys
-    return vit.forward_intermediates(images, blocks, norm=False, intermediates_only=True)
+def expected_features(family: str, anchor: Anchor, images: Tensor, blocks: list[int]) -> list[Tensor]:
+    vit = toy_vit_like(family, anchor.state_dict(), anchor.depth, anchor.embed_dim, num_classes=0)
+    return timm_features(vit, images, blocks)
 
 
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
@@ -49,7 +49,9 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 def test_large_anchor_route_equals_timm(family):
     backbone, images = toy_backbone(family), native_images(family)
     backbone.set_route('l[0:4]')
-    for ours, theirs in zip(backbone(images), timm_features(family, backbone.anchors[1], images, [1, 3]), strict=True):
+    for ours, theirs in zip(
+        backbone(images), expected_features(family, backbone.anchors[1], images, [1, 3]), strict=True
+    ):
         assert_close(ours, theirs)
 
 
@@ -58,7 +60,7 @@ def test_large_anchor_route_equals_timm(family):
 def test_small_anchor_route_equals_timm_through_the_tapping_layers(family):
     backbone, images = toy_backbone(family, lora_rank=0), native_images(family)
     backbone.set_route('s[0:2]')
-    expected = timm_features(family, backbone.anchors[0], images, [0, 1])
+    expected = expected_features(family, backbone.anchors[0], images, [0, 1])
     for k, ours, theirs in zip((1, 2), backbone(images), expected, strict=True):
         layer = backbone.layer(Layer('up', 0, k))
         assert_close(ours, F.conv2d(theirs, layer.weight[:, :, None, None], layer.bias))
@@ -84,10 +86,10 @@ def test_a_stitch_equals_its_blocks_one_by_one(family):
 def test_anchor_vit_equals_timm(family):
     backbone = randomise(AnchorViT(toy_anchor(family, depth=4, width=32), out_indices=(0, 2, -1))).eval()
     images = native_images(family)
-    first, third, last = timm_features(family, backbone.anchors[0], images, [0, 2, 3])
+    first, third, last = expected_features(family, backbone.anchors[0], images, [0, 2, 3])
     for ours, theirs in zip(backbone(images), (first, third, last), strict=True):
         assert_close(ours, theirs)
-    assert backbone.out_channels == 32
+    assert backbone.level_channels(0) == ((32, 64, 64) if family == 'swin' else (32, 32, 32))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ UP1, UP2, DOWN1 = Layer('up', 0, 1), Layer('up', 0, 2), Layer('down', 0, 1)
 EMBED, LARGE_EMBED = ('embed', 0), ('embed', 1)
 POSITION, LARGE_POSITION = ('position', 0), ('position', 1)
 SMALL, LARGE = [(0, block) for block in range(2)], [(1, block) for block in range(4)]
-REST, NORM = ('rest', 1), ('exit', 1)
+REST, NORM = ('rest', 1), ('exit', 1, 0)
 PARTS = [EMBED, LARGE_EMBED, POSITION, LARGE_POSITION, *SMALL, *LARGE, UP1, UP2, DOWN1, REST]
 # Each part a digit of its own: no two sums agree by chance.
 COSTS = {part: Cost(10**index, 7 * 10**index) for index, part in enumerate(PARTS)} | {NORM: Cost()}

@@ -131,7 +131,7 @@ def test_layers_of_all_plans_are_exactly_all_layers(depths, two_way, own_exits):
     space = StitchSpace(depths, two_way)
     plans = [make_plan(space, route, range(depths[-1]), own_exits) for route in space]
     used = {layer for plan in plans for layer in used_layers(plan)}
-    listed = list(all_layers(space, own_exits))
+    listed = all_layers(space, own_exits)
     assert len(listed) == len(set(listed))
     if len(depths) == 2:
         assert used == set(listed)
@@ -140,7 +140,7 @@ def test_layers_of_all_plans_are_exactly_all_layers(depths, two_way, own_exits):
 
 
 def test_all_layers_of_12_24():
-    layers = list(all_layers(StitchSpace((12, 24))))
+    layers = all_layers(StitchSpace((12, 24)))
     assert layers == [*(Layer('up', 0, k) for k in range(1, 13)), *(Layer('down', 0, k) for k in range(1, 12))]
     assert not any(layer.direction == 'down' for layer in all_layers(StitchSpace((12, 24), two_way=False)))
 

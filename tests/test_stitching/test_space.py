@@ -90,7 +90,7 @@ def test_a_window_of_two_gives_the_71_networks_of_sn_net():
 @pytest.mark.parametrize(
     ('depths', 'two_way', 'window', 'message'),
     [
-        ((3, 6), False, 2, 'window=2 is for anchors of one depth, one way: got depths'),
+        ((3, 6), False, 2, 'window=2 is for anchors of one depth or with stages, one way: got depths'),
         ((3, 3), True, 2, 'set two_way=False, or leave out window'),
         ((3, 3), False, 0, 'window must be a whole number, from 1 to 3'),
         ((3, 3), False, 4, 'window must be a whole number, from 1 to 3'),

@@ -1,5 +1,6 @@
 """How much memory a training step takes, predicted from shapes alone: it needs neither a GPU nor that memory."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from mmsnnet.evaluation.profiling.valueless import without_values
 from mmsnnet.models import StitchedViT, find_backbone
 from mmsnnet.models.blank_batch import blank_batch
 from mmsnnet.models.compilation import uncompiled
-from mmsnnet.stitching import Route
+from mmsnnet.stitching import Route, Span
 
 # Assigners process objects one by one, which is slow. The number of sampled regions is the maximum anyway.
 BOXES_PER_SIDE = 2
@@ -156,8 +157,13 @@ def predict_extremes(model: nn.Module, optimizer: Optimizer, setting: TrainingSe
 
 def routes_by_memory(backbone: StitchedViT, routes: Iterable[Route]) -> list[Route]:
     """Some routes by rising memory for the backward pass: each block keeps tokens of its anchor's width."""
-    widths = [anchor.embed_dim for anchor in backbone.anchors]
-    return sorted(routes, key=lambda route: sum(widths[span.anchor] * (span.stop - span.start) for span in route.spans))
+
+    def size(span: Span) -> float:
+        anchor = backbone.anchors[span.anchor]
+        counts = range(span.start + 1, span.stop + 1)
+        return sum(anchor.width_after(count) / math.prod(anchor.stride_after(count)) for count in counts)
+
+    return sorted(routes, key=lambda route: sum(map(size, route.spans)))
 
 
 def state_tensors(optimizer: Optimizer) -> Iterator[Tensor]:

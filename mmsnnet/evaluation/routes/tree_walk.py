@@ -96,7 +96,7 @@ def _next_boundary(backbone: StitchedViT, anchor: int, block: int) -> int:
     space = backbone.space
     places = {space.depths[anchor]}
     if anchor > 0:
-        places |= set(space.boundaries[anchor - 1])
+        places |= {*space.boundaries[anchor - 1], *(entry.start for entry in space.entries[anchor - 1])}
     if anchor < len(space.depths) - 1:
         places |= set(range(space.depths[anchor]))
     return min(place for place in places if place > block)
