@@ -9,5 +9,5 @@ name = 'deit3_small_patch16_224.fb_in22k_ft_in1k'
 model = dict(
     backbone=dict(
         type='mmsnnet.AnchorViT',
-        anchor=dict(model=name, init_cfg=dict(type='TimmPretrained'), drop_path_rate=0.05)),
+        anchor=dict(model=name, init_cfg=dict(type='TimmPretrained'), constant_drop_path=0.05)),
     head=dict(_base_.head, in_channels=384, init_cfg=dict(type='TimmClassifier', model=name)))

@@ -15,7 +15,7 @@ model = dict(
         lora_rank=64,
         exits='own',
         anchors=[
-            dict(model=name, init_cfg=dict(type='TimmPretrained'), drop_path_rate=rate) for name, _, rate in anchors
+            dict(model=name, init_cfg=dict(type='TimmPretrained'), constant_drop_path=rate) for name, _, rate in anchors
         ]),
     head=dict(
         type='mmsnnet.PerExit',

@@ -166,6 +166,21 @@ def test_drop_path_acts_in_training_only(family):
     assert not torch.equal(features(anchor, images)[-1], features(plain, images)[-1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('family', ['deit3', 'dinov3', 'beit', 'sam'])
+def test_constant_drop_path_is_that_of_every_block(family):
+    images = native_images(family, batch=64)
+    anchor, plain = make_anchor(family, constant_drop_path=0.9), make_anchor(family)
+    assert torch.equal(features(anchor, images)[-1], features(plain, images)[-1])
+    anchor.train()
+    torch.manual_seed(0)
+    tokens, grid = anchor.embed(images)
+    for index in range(DEPTH):
+        changed = (anchor.run(tokens, index, index + 1, grid) != tokens).flatten(1).any(1)
+        # Each half of a block runs for an image in ten: one or both run for a fifth of them.
+        assert 0.01 < changed.float().mean() < 0.5
+
+
 @pytest.mark.parametrize('family', ['beit', 'beit-shared', 'dinov3', 'rope-mixed', 'sam'])
 def test_trains_after_inference_mode(family):
     anchor = make_anchor(family)
@@ -252,6 +267,8 @@ def test_refuses_weights_of_another_shape(tmp_path):
         ('resnet10t', {}, "cannot stitch timm's ResNet.*VisionTransformer, VisionTransformerSAM, Eva, Beit"),
         ('deit_tiny_distilled_patch16_224', {'embed_dim': 12, 'depth': 1}, 'VisionTransformerDistilled'),
         ('vit_small_patch16_224', {'embed_dim': 12, 'depth': 1, 'patch_drop_rate': 0.5}, 'patch_drop_rate'),
+        ('vit_small_patch16_224', {'embed_dim': 12, 'depth': 1, 'constant_drop_path': 1.0}, 'must be below 1, got 1.0'),
+        ('vit_small_patch16_224', {'embed_dim': 12, 'depth': 1, 'constant_drop_path': -1}, '0 or more, got -1'),
     ],
 )
 def test_refuses(model, arguments, message):

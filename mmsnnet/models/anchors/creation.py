@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import timm
+from timm.layers import DropPath
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from mmsnnet.models.anchors.plain import Anchor, final_norm_of
 from mmsnnet.models.anchors.swin import SwinAnchor
 from mmsnnet.models.anchors.windowed import WindowedAnchor
 from mmsnnet.models.windows import to_windowed
-from mmsnnet.settings import check_word
+from mmsnnet.settings import check_number, check_word
 
 
 def create_anchor(
@@ -26,6 +27,7 @@ def create_anchor(
     norm_eps: float | None = None,
     resize_mode: str = 'bicubic',
     norm_last_block: bool = False,
+    constant_drop_path: float | None = None,
     **timm_kwargs,
 ) -> Anchor:
     """An anchor from ``timm.create_model``'s arguments.
@@ -39,6 +41,8 @@ def create_anchor(
         resize_mode: how position embeddings are resized, ``'bicubic'`` or ``'bilinear'``.
         norm_last_block: let the norm that follows the blocks be part of the last one. Unlike ``final_norm``, it leaves
             levels after other blocks as they are (MMSegmentation's ViTs).
+        constant_drop_path: the drop path rate of every block. timm's ``drop_path_rate`` is the last block's, to which
+            the rates of the others rise from 0.
         **timm_kwargs: other arguments of ``timm.create_model``.
 
     Raises:
@@ -52,6 +56,8 @@ def create_anchor(
     except Exception as error:
         raise UserError(explain(model, timm_kwargs, error)) from error
     vit = vit if windowed is None else _windowed(vit, windowed)
+    if constant_drop_path is not None:
+        _set_drop_path(vit, constant_drop_path)
     if norm_last_block:
         vit.blocks[-1].final_norm = final_norm_of(vit)
         vit.blocks[-1].register_forward_hook(_apply_final_norm)
@@ -83,6 +89,17 @@ def _windowed(vit: nn.Module, arguments: dict) -> VisionTransformerSAM:
         return to_windowed(vit, **arguments)
     except TypeError as error:
         raise UserError(f"an anchor's 'windowed' cannot have {arguments}: {error}") from error
+
+
+def _set_drop_path(vit: nn.Module, rate: float) -> None:
+    if check_number('constant_drop_path', rate, low=0) >= 1:
+        raise UserError(f'constant_drop_path must be below 1, got {rate}: at 1, no block would train')
+    blocks = [module for module in vit.modules() if hasattr(module, 'drop_path1')]
+    if not blocks:
+        raise UserError(f'constant_drop_path cannot be set in a {type(vit).__name__}: use drop_path_rate')
+    for block in blocks:
+        # Where timm's rate is 0, as in the first block, there is another module.
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
 
 
 def check_compatible(anchors: list[Anchor]) -> None:
