@@ -14,6 +14,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.files import check_file
 from mmsnnet.models import find_mismatch
 from mmsnnet.models.weights import PRETRAINED_ARGS, weights_in
+from mmsnnet.settings import is_named
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -27,7 +28,9 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def forget_pretrained(model: ConfigDict) -> None:
-    """Let no anchor load pretrained weights: a checkpoint will bring all."""
+    """Let no anchor load pretrained weights, and no teacher: a checkpoint will bring all that is needed."""
+    if is_named(model, 'TaughtClassifier'):
+        model.pop('teacher', None)
     backbone = model.get('backbone', {})
     for anchor in filter(None, [*backbone.get('anchors', []), backbone.get('anchor')]):
         for argument in PRETRAINED_ARGS:

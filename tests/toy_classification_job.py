@@ -6,7 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import timm
+import torch
 from mmengine.config import Config, ConfigDict
+from toys import randomise
 
 SIZE = 32
 CLASSES = ('dark', 'light', 'red')
@@ -76,3 +79,16 @@ def make_classification_config(make_config: Callable[..., Config], classes_root:
         return cfg
 
     return make
+
+
+def teach(cfg: Config, folder: Path) -> Config:
+    """Give the model of such a config a teacher with random weights, in a file."""
+    teacher = dict(model='vit_tiny_patch16_224', img_size=SIZE, patch_size=8, num_heads=2, embed_dim=8, depth=1)
+    arguments = {**teacher, 'num_classes': len(CLASSES)}
+    torch.save(randomise(timm.create_model(arguments.pop('model'), **arguments)).state_dict(), folder / 'teacher.pth')
+    cfg.custom_imports.imports.append('mmsnnet.models.taught_classifier')
+    cfg.model.type = 'mmsnnet.TaughtClassifier'
+    cfg.model.teacher = dict(teacher, num_classes=len(CLASSES), file=str(folder / 'teacher.pth'))
+    # What timm's model wants.
+    cfg.model.data_preprocessor.update(mean=[127.5] * 3, std=[127.5] * 3)
+    return cfg

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from toy_classification_job import teach
+from toy_job import assert_one_line
 from toys import randomise
 
 from mmsnnet.building import build_model
@@ -62,6 +64,58 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(trained, write, run_tool
     run_tool('train', again)
     weights, expected = (torch.load(path)['state_dict'] for path in (again.with_suffix('') / 'iter_4.pth', checkpoint))
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+@pytest.fixture
+def write_taught(make_classification_config, tmp_path):
+    """The toy config with a teacher as a file; keywords are merged into it."""
+
+    def run(name: str = 'taught', **changes) -> Path:
+        cfg = teach(make_classification_config(work_dir=str(tmp_path / name)), tmp_path)
+        cfg.merge_from_dict(changes)
+        cfg.dump(tmp_path / f'{name}.py')
+        return tmp_path / f'{name}.py'
+
+    return run
+
+
+def test_a_teacher_teaches_also_after_a_resume_and_leaves_with_the_training(write_taught, run_tool, tmp_path):
+    config = write_taught()
+    run_tool('train', config)
+    expected = torch.load(config.with_suffix('') / 'iter_4.pth')['state_dict']
+    again = write_taught('again', load_from=str(config.with_suffix('') / 'iter_2.pth'), resume=True)
+    run_tool('train', again)
+    resumed = torch.load(again.with_suffix('') / 'iter_4.pth')['state_dict']
+    other, weights = write_taught('other'), torch.load(tmp_path / 'teacher.pth')
+    # Another teacher, whose answer is always the next class.
+    rolled = {name: value.roll(1, 0) for name, value in weights.items() if name.startswith('head.')}
+    torch.save(weights | rolled, tmp_path / 'teacher.pth')
+    run_tool('train', other)
+    differs = torch.load(other.with_suffix('') / 'iter_4.pth')['state_dict']
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
+    assert any(not torch.equal(differs[name], value) for name, value in expected.items())
+    (tmp_path / 'teacher.pth').unlink()
+    run_tool('test', config, config.with_suffix('') / 'iter_4.pth', '--work-dir', tmp_path / 'all')
+    run_tool(
+        'export', config, config.with_suffix('') / 'iter_4.pth', '--route', ROUTE, '--out', tmp_path / 'route',
+        '--repetitions', 1,
+    )  # fmt: skip
+    run_tool('test', tmp_path / 'route' / 'slim.py', tmp_path / 'route' / 'slim.pth', '--work-dir', tmp_path / 'slim')
+    assert list(scores(tmp_path / 'slim').values()) == [scores(tmp_path / 'all')[ROUTE]]
+    run_tool('memory', config)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'model.teacher.file': 'none.pth'}, "no weight file of the teacher at 'none.pth'"),
+        ({'model.teacher.num_classes': 4}, "timm cannot create the teacher 'vit_tiny_patch16_224' .*size mismatch"),
+    ],
+)
+def test_training_refuses_a_teacher_in_one_line(write_taught, run_tool, changes, message):
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('train', write_taught(**changes))
+    assert_one_line(stopped.value, message)
 
 
 def test_finished_anchors_stay_and_a_focus_chooses(make_classification_config, run_tool, tmp_path):
