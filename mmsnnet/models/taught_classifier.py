@@ -49,12 +49,13 @@ class TaughtClassifier(ImageClassifier):
             self._teachers = [teacher.to(next(self.parameters()).device)]
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of images (B, 3, H, W) and their labels, and ``loss_teacher``."""
+        """Losses of images (B, 3, H, W): ``labels.loss``, and what else the head gives, and ``teacher.loss``."""
         if self._teacher_args is None:
             return super().loss(inputs, data_samples)
         features = self.extract_feat(inputs)
-        losses = self.head.loss(features, data_samples)
-        losses['loss_teacher'] = F.cross_entropy(self.head(features), self._answers(inputs))
+        # MMEngine calls the sum of all losses 'loss'.
+        losses = {f'labels.{name}': value for name, value in self.head.loss(features, data_samples).items()}
+        losses['teacher.loss'] = F.cross_entropy(self.head(features), self._answers(inputs))
         return {name: value / 2 if 'loss' in name else value for name, value in losses.items()}
 
     @torch.no_grad()

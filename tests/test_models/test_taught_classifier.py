@@ -52,10 +52,12 @@ def test_half_of_the_loss_is_of_the_teacher_s_class(cfg):
         smoothed = 0.9 * scores + 0.1 / 3
         by_labels = -(smoothed * log_probabilities).sum(1).mean()
         by_teacher = -log_probabilities[range(5), teacher(images).argmax(1)].mean()
-        assert losses.keys() == {'loss', 'loss_teacher'}
-        torch.testing.assert_close(losses['loss'], by_labels / 2)
-        torch.testing.assert_close(losses['loss_teacher'], by_teacher / 2)
-        torch.testing.assert_close(model.parse_losses(losses)[0], (by_labels + by_teacher) / 2)
+        assert losses.keys() == {'labels.loss', 'teacher.loss'}
+        torch.testing.assert_close(losses['labels.loss'], by_labels / 2)
+        torch.testing.assert_close(losses['teacher.loss'], by_teacher / 2)
+        total, logged = model.parse_losses(losses)
+        torch.testing.assert_close(total, (by_labels + by_teacher) / 2)
+        assert logged['loss'] == total
 
 
 def test_the_teacher_is_frozen_and_no_part_of_the_model(cfg):
@@ -64,7 +66,7 @@ def test_the_teacher_is_frozen_and_no_part_of_the_model(cfg):
     assert model.state_dict().keys() == alone.state_dict().keys()
     assert len(list(model.parameters())) == len(list(alone.parameters()))
     (teacher,) = model._teachers
-    model(toy_images(32, 32), mixed_samples(torch.eye(3)[:2]), mode='loss')['loss_teacher'].backward()
+    model(toy_images(32, 32), mixed_samples(torch.eye(3)[:2]), mode='loss')['teacher.loss'].backward()
     assert not teacher.training
     assert all(not parameter.requires_grad and parameter.grad is None for parameter in teacher.parameters())
     assert model.double()._teachers[0].head.weight.dtype is torch.float64
