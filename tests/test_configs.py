@@ -20,7 +20,9 @@ from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.engine.exit_checks import check_exits
 from mmsnnet.models import PerExit, find_backbone, model_cost, route_costs
+from mmsnnet.models.teachers import check_teacher, create_teacher
 from mmsnnet.registry import MODELS
+from mmsnnet.stitching import CostTable
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
@@ -31,6 +33,7 @@ SEGMENTORS = [
     for path in CONFIGS
     if path not in CLASSIFIERS and (not path.parent.name.startswith('coco') or 'stuff' in path.parent.name)
 ]
+TAUGHT = [path for path in CLASSIFIERS if '-deit-' in path.name]
 DETECTORS = [path for path in CONFIGS if 'mask-rcnn' in path.name]
 STITCHED = [path for path in CONFIGS if path.name.startswith('stitched')]
 EXACT = [path for path in STITCHED if '-exact' in path.name]
@@ -141,21 +144,61 @@ def test_classifiers_fit_imagenet(path):
     cfg, model = read(path), built(path)
     assert configured_input_shape(model, cfg) == cfg.crop_size == (224, 224)
     for anchor, head in zip(model.backbone.anchors, of_anchors(model.head), strict=True):
-        assert (head.in_channels, head.num_classes) == (anchor.embed_dim, 1000)
+        assert (head.in_channels, head.num_classes) == (anchor.out_channels, 1000)
     heads = cfg.model.head.get('heads', [cfg.model.head])
     anchors = cfg.model.backbone.get('anchors') or [cfg.model.backbone.anchor]
-    assert [head.init_cfg.model for head in heads] == [anchor.model for anchor in anchors]
+    names = [anchor.model for anchor in anchors]
+    with_classifier = [name for name in names if timm.get_pretrained_cfg(name).num_classes == 1000]
+    assert [head.init_cfg.model for head in heads if 'init_cfg' in head] == with_classifier
+    assert all(timm.get_pretrained_cfg(name).mean == (0.485, 0.456, 0.406) for name in names)
+
+
+@pytest.mark.parametrize('path', CLASSIFIERS, ids=lambda path: path.stem)
+def test_classifiers_train_on_as_many_images_a_step_as_their_rate_is_for(path):
+    cfg = read(path)
+    assert path.stem.split('_')[1].startswith(f'8xb{cfg.train_dataloader.batch_size}-')
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 50
+
+
+@pytest.mark.parametrize('path', TAUGHT, ids=lambda path: path.stem)
+def test_teachers_know_imagenet_and_see_it_as_the_model_does(path, monkeypatch):
+    """With the teacher on shapes alone in place of a pretrained one."""
+    cfg, create = read(path), timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda name, **kwargs: create(name, **{**kwargs, 'pretrained': False}))
+    with torch.device('meta'):
+        teacher = create_teacher(**cfg.model.teacher)
+    check_teacher(teacher, 1000, cfg.data_preprocessor.mean, cfg.data_preprocessor.std)
+
+
+def classification_costs(name: str) -> CostTable:
+    (path,) = [path for path in CLASSIFIERS if path.name.startswith(f'stitched-{name}_')]
+    return route_costs(build_model(read(path)), (224, 224))
 
 
 @pytest.mark.usefixtures('_return_memory')
 def test_classifiers_cost_what_was_published():
     """The levels of the 134 routes of DeiT3-S/L, in GFLOPs; each anchor with its own norm and classifier."""
-    (path,) = [path for path in CLASSIFIERS if path.name.startswith('stitched-deit3-s-l')]
-    costs = route_costs(build_model(read(path)), (224, 224)).gflops
+    costs = classification_costs('deit3-s-l').gflops
     assert len(costs) == 134
     for level in (4.61, 14.27, 18.99, 23.7, 28.5, 33.2, 37.9, 42.6, 47.4, 52.1, 61.6):
         assert min(abs(cost / level - 1) for cost in costs) < 0.01
     assert [costs[0], costs[1]] == [min(costs), max(costs)]
+
+
+@pytest.mark.usefixtures('_return_memory')
+def test_the_71_networks_of_sn_net_v1_cost_what_was_published():
+    """In FLOPs, from the results in the released code, which leave out the final norm of networks with a switch."""
+    costs = classification_costs('deit-ti-s-b-v1')
+    assert len(costs) == 71
+    assert [cost.flops for cost in costs][:3] == [1_258_411_200, 4_608_338_304, 17_582_740_224]
+    assert [cost.params for cost in costs][:3] == [5_717_416, 22_050_664, 86_567_656]
+    for start, width, published in (
+        (3, 384, (4_696_010_496, 1_652_086_272, 1_549_658_880, 4_798_437_888)),
+        (37, 768, (17_961_426_432, 6_121_909_248, 5_742_761_472, 18_340_574_208)),
+    ):
+        flops = [costs[route].flops - 197 * 5 * width for route in range(start, start + 34)]
+        assert (flops[0], flops[-1], min(flops), max(flops)) == published
 
 
 @pytest.mark.usefixtures('_return_memory')
