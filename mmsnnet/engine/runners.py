@@ -1,6 +1,6 @@
 """What hooks and loops need to know of an MMEngine runner."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -8,6 +8,7 @@ from mmengine.runner import BaseLoop, FlexibleRunner, Runner
 from torch import nn
 
 from mmsnnet.errors import UserError
+from mmsnnet.settings import is_named
 
 
 def unwrapped_model(runner: Runner) -> nn.Module:
@@ -36,13 +37,28 @@ def is_training(runner: Runner) -> bool:
 
 
 def _size_after(step: Mapping) -> tuple[int, int] | None:
-    """(width, height) of all images after a step of a pipeline; None where it gives them no common size."""
+    """(height, width) of all images after a step of a pipeline; None where it gives them no common size."""
     if step['type'] == 'Resize' and isinstance(step.get('scale'), tuple | list):
-        return tuple(step['scale'])
+        width, height = step['scale']
+        return height, width
     if step['type'] == 'CenterCrop':
-        size = step['crop_size']
-        return (size, size) if isinstance(size, int) else tuple(size)
+        height, width = reversed(_pair(step['crop_size']))
+        return height, width
     return None
+
+
+def _size_after_augmentation(step: Mapping) -> tuple[int, int] | None:
+    """(height, width) of all images after a step of MMPretrain that augments; None where it gives no common size."""
+    if is_named(step, 'RandomResizedCrop'):
+        return _pair(step['scale'])
+    if is_named(step, 'RandomCrop'):
+        return _pair(step['crop_size'])
+    return _size_after(step)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    first, second = (size, size) if isinstance(size, int) else size
+    return first, second
 
 
 def find_input_shape(runner: Runner) -> tuple[int, int]:
@@ -62,14 +78,19 @@ def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
     """
     for size in (getattr(model.data_preprocessor, 'size', None), cfg.get('crop_size')):
         if size is not None:
-            height, width = (size, size) if isinstance(size, int) else size
-            return height, width
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    sizes = [size for step in dataset.get('pipeline') or [] for size in [_size_after(step)] if size is not None]
-    if sizes:
-        width, height = sizes[-1]
-        return height, width
+            return _pair(size)
+    sizes = [_size_after(step) for step in _pipeline(cfg, 'test_dataloader')]
+    # Elsewhere crops may be smaller than the images, or be given as (width, height).
+    if cfg.get('default_scope') == 'mmpretrain' and not any(sizes):
+        sizes = [_size_after_augmentation(step) for step in _pipeline(cfg, 'train_dataloader')]
+    for size in filter(None, reversed(sizes)):
+        return size
     raise UserError(
         'the input size at which to measure costs is unknown: set crop_size=(height, width) in the config, '
         'data_preprocessor.size, or input_shape of the hook and the loops'
     )
+
+
+def _pipeline(cfg: Config, loader: str) -> Sequence[Mapping]:
+    dataset = (cfg.get(loader) or {}).get('dataset') or {}
+    return dataset.get('pipeline') or []

@@ -12,6 +12,7 @@ from toys import randomise
 
 from mmsnnet.building import build_model
 from mmsnnet.engine import configured_input_shape
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import read_records
 
 ROUTE = 'l[0:2]-s[1:2]'
@@ -148,3 +149,32 @@ def test_the_size_is_that_of_the_last_step_that_sets_one(make_classification_con
     cfg = make_classification_config()
     cfg.test_dataloader.dataset.pipeline[2] = ConfigDict(step)
     assert configured_input_shape(build_model(cfg), cfg) == size
+
+
+@pytest.mark.parametrize(
+    ('step', 'size'),
+    [
+        (dict(type='RandomResizedCrop', scale=24), (24, 24)),
+        (dict(type='RandomResizedCrop', scale=(32, 48)), (32, 48)),
+        (dict(type='mmpretrain.RandomCrop', crop_size=(32, 48)), (32, 48)),
+        (dict(type='RandomCrop', crop_size=24, padding=4), (24, 24)),
+        (dict(type='Resize', scale=(48, 32)), (32, 48)),
+    ],
+)
+def test_training_sets_the_size_where_testing_does_not(make_classification_config, step, size):
+    cfg = make_classification_config()
+    cfg.train_dataloader.dataset.pipeline[1] = ConfigDict(step)
+    model = build_model(cfg)
+    assert configured_input_shape(model, cfg) == (32, 32)
+    del cfg.test_dataloader.dataset.pipeline[1:3]
+    assert configured_input_shape(model, cfg) == size
+
+
+def test_crops_of_other_tasks_set_no_size(make_config):
+    """MMDetection's crops may leave images smaller."""
+    cfg = make_config()
+    cfg.train_dataloader.dataset.pipeline.insert(1, ConfigDict(type='RandomCrop', crop_size=(32, 48)))
+    model = build_model(cfg)
+    model.data_preprocessor.size = None
+    with pytest.raises(UserError, match='the input size at which to measure costs is unknown'):
+        configured_input_shape(model, cfg)
