@@ -7,14 +7,16 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import timm
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModule
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
 from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
@@ -159,6 +161,19 @@ def test_classifiers_train_on_as_many_images_a_step_as_their_rate_is_for(path):
     assert path.stem.split('_')[1].startswith(f'8xb{cfg.train_dataloader.batch_size}-')
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 50
+
+
+@pytest.mark.parametrize('name', ['stitched-deit3-s-l', 'stitched-deit-ti-s-b-v1'])
+def test_classifiers_get_images_of_the_size_they_are_costed_at(name, tmp_path):
+    (path,) = [path for path in CLASSIFIERS if path.name.startswith(f'{name}_')]
+    cfg, file = read(path), str(tmp_path / 'image.png')
+    noise = np.random.default_rng(0).integers(256, size=(300, 400, 3), dtype=np.uint8)
+    assert cv2.imwrite(file, noise)
+    init_default_scope(cfg.default_scope)
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        sample = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])(dict(img_path=file, gt_label=7))
+        assert sample['inputs'].shape == (3, *cfg.crop_size)
+        assert sample['data_samples'].gt_label == 7
 
 
 @pytest.mark.parametrize('path', TAUGHT, ids=lambda path: path.stem)

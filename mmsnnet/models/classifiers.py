@@ -1,5 +1,7 @@
 """Classification heads that start from the classifiers of timm's models."""
 
+from collections.abc import Mapping
+
 import timm
 import torch
 from torch import nn
@@ -25,8 +27,7 @@ class TimmClassifier:
 
     def __init__(self, model: str, file: str | None = None, **timm_kwargs) -> None:
         self.model = model
-        overlay = {'pretrained_cfg_overlay': {'file': file}} if file else {}
-        self.timm_args = {**timm_kwargs, **overlay, 'pretrained': True}
+        self.timm_args = pretrained_args(file, timm_kwargs)
 
     @torch.no_grad()
     def __call__(self, head: nn.Module) -> None:
@@ -44,9 +45,35 @@ class TimmClassifier:
     def _classifier(self) -> nn.Linear:
         check_local_files(self.model, self.timm_args)
         try:
-            classifier = timm.create_model(self.model, **self.timm_args).get_classifier()
+            model = timm.create_model(self.model, **self.timm_args)
         except Exception as error:
             raise UserError(explain(self.model, self.timm_args, error)) from error
+        check_classes(self.model, model)
+        classifier = model.get_classifier()
         if not isinstance(classifier, nn.Linear):
             raise UserError(f"{self.model!r} has no classifier: leave out init_cfg of type 'TimmClassifier'")
         return classifier
+
+
+def pretrained_args(file: str | None, timm_kwargs: Mapping) -> dict:
+    """Arguments of ``timm.create_model`` for a classifier with its weights, all of them from a file if one is named."""
+    arguments = {**timm_kwargs, 'pretrained': True}
+    if file:
+        arguments['pretrained_cfg_overlay'] = {**(timm_kwargs.get('pretrained_cfg_overlay') or {}), 'file': file}
+        if 'num_classes' in timm_kwargs:
+            arguments['pretrained_cfg_overlay']['num_classes'] = timm_kwargs['num_classes']
+    return arguments
+
+
+def check_classes(name: str, model: nn.Module) -> None:
+    """Refuse a timm model for other classes than its weights: its classifier is random.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    num_classes = model.pretrained_cfg['num_classes']
+    if model.num_classes != num_classes:
+        raise UserError(
+            f'the weights of {name!r} are for {num_classes} classes, not {model.num_classes}: leave out num_classes, '
+            'or name weights for your classes as file=PATH'
+        )

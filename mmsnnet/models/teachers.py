@@ -7,6 +7,7 @@ from torch import nn
 
 from mmsnnet.errors import UserError
 from mmsnnet.files import check_file
+from mmsnnet.models.classifiers import check_classes, pretrained_args
 
 
 def create_teacher(model: str, file: str | None = None, **timm_kwargs) -> nn.Module:
@@ -21,23 +22,17 @@ def create_teacher(model: str, file: str | None = None, **timm_kwargs) -> nn.Mod
         FileNotFoundError: no such file.
         ValueError: timm cannot make this model.
     """
-    source = {'pretrained': not file}
-    if file:
-        source['checkpoint_path'] = check_file(file, 'weight file of the teacher')
+    arguments = pretrained_args(file and check_file(file, 'weight file of the teacher'), timm_kwargs)
     try:
-        teacher = timm.create_model(model, **{**timm_kwargs, **source})
+        teacher = timm.create_model(model, **arguments)
     # Not only what timm raises: downloads fail in many ways.
     except Exception as error:
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise UserError(
-            f'timm cannot create the teacher {model!r} with {timm_kwargs | source}: {reason:.300} '
+            f'timm cannot create the teacher {model!r} with {arguments}: {reason:.300} '
             '(weights from a local file: teacher=dict(model=NAME, file=PATH))'
         ) from error
-    if not file and teacher.num_classes != teacher.pretrained_cfg['num_classes']:
-        raise UserError(
-            f'the weights of the teacher {model!r} are for {teacher.pretrained_cfg["num_classes"]} classes, not '
-            f'{teacher.num_classes}: leave out num_classes, or name weights for your classes as file=PATH'
-        )
+    check_classes(model, teacher)
     return teacher.eval().requires_grad_(False)
 
 

@@ -143,9 +143,21 @@ def test_refuses_classifiers_that_do_not_fit_a_head(tmp_path):
         classifier(backbone, dict(heads[0], num_classes=7))
     with pytest.raises(FileNotFoundError, match='no weight file'):
         classifier(backbone, dict(heads[0], init_cfg=dict(heads[0]['init_cfg'], file='none.pth')))
+    # A file of 1000 classes.
+    with pytest.raises(UserError, match=r'timm cannot create anchor .*size mismatch'):
+        classifier(backbone, dict(heads[0], num_classes=7, init_cfg=dict(heads[0]['init_cfg'], num_classes=7)))
     torch.save(toy_vit('dinov3').state_dict(), tmp_path / 'dinov3.pth')
     with pytest.raises(UserError, match="'vit_small_patch16_dinov3' has no classifier"):
         TimmClassifier(**toy_anchor('dinov3'), file=str(tmp_path / 'dinov3.pth'))(nn.Linear(16, 5))
+
+
+def test_a_classifier_for_classes_of_one_s_own_is_that_of_the_file(tmp_path):
+    """timm would take a random one for other classes than the thousand that it knows of."""
+    vit = randomise(toy_vit('deit3', num_classes=7))
+    torch.save(vit.state_dict(), tmp_path / 'own.pth')
+    linear = nn.Linear(16, 7)
+    TimmClassifier(**toy_anchor('deit3'), num_classes=7, file=str(tmp_path / 'own.pth'))(linear)
+    assert torch.equal(linear.weight, vit.head.weight)
 
 
 def test_routes_of_a_window_are_exported():

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mmengine.config import ConfigDict
-from toy_classification_job import teach
+from toy_classification_job import SIZE, teach
 from toy_job import assert_one_line
 from toys import randomise
 
@@ -116,6 +117,26 @@ def test_a_teacher_teaches_also_after_a_resume_and_leaves_with_the_training(writ
 def test_training_refuses_a_teacher_in_one_line(write_taught, run_tool, changes, message):
     with pytest.raises(SystemExit) as stopped:
         run_tool('train', write_taught(**changes))
+    assert_one_line(stopped.value, message)
+
+
+@pytest.mark.parametrize(
+    ('model', 'num_classes', 'message'),
+    [
+        (
+            'vit_tiny_patch16_224',
+            5,
+            r'for \(classes, channels\) \(5, 8\), the head for \(3, 8\): leave out its init_cfg',
+        ),
+        ('vit_small_patch16_dinov3', 0, "'vit_small_patch16_dinov3' has no classifier: leave out init_cfg"),
+    ],
+)
+def test_training_refuses_a_classifier_in_one_line(write, run_tool, tmp_path, model, num_classes, message):
+    arguments = dict(img_size=SIZE, patch_size=8, embed_dim=8, depth=2, num_heads=2, num_classes=num_classes)
+    torch.save(timm.create_model(model, **arguments).state_dict(), tmp_path / 'weights.pth')
+    init_cfg = dict(arguments, type='TimmClassifier', model=model, file=str(tmp_path / 'weights.pth'))
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('train', write(**{'model.head.heads.0.init_cfg': init_cfg}))
     assert_one_line(stopped.value, message)
 
 
