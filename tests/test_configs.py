@@ -163,6 +163,15 @@ def test_classifiers_train_on_as_many_images_a_step_as_their_rate_is_for(path):
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 50
 
 
+@pytest.mark.parametrize('path', [path for path in CLASSIFIERS if '-deit3-' in path.name], ids=lambda path: path.stem)
+def test_deit3_drops_the_paths_of_all_blocks_alike(path):
+    """At the rates of the released SN-Netv2."""
+    rates = {384: 0.05, 768: 0.15, 1024: 0.4}
+    for anchor in built(path).backbone.anchors:
+        dropped = {drop.drop_prob for block in anchor.blocks for drop in (block.drop_path1, block.drop_path2)}
+        assert dropped == {rates[anchor.embed_dim]}
+
+
 @pytest.mark.parametrize('name', ['stitched-deit3-s-l', 'stitched-deit-ti-s-b-v1'])
 def test_classifiers_get_images_of_the_size_they_are_costed_at(name, tmp_path):
     (path,) = [path for path in CLASSIFIERS if path.name.startswith(f'{name}_')]
