@@ -5,6 +5,7 @@ import ctypes
 import functools
 import json
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
 from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
-from mmsnnet.engine.exit_checks import check_exits
+from mmsnnet.engine.exit_checks import check_exits, wanted_channels
 from mmsnnet.models import PerExit, find_backbone, model_cost, route_costs
 from mmsnnet.models.teachers import check_teacher, create_teacher
 from mmsnnet.registry import MODELS
@@ -39,6 +40,7 @@ TAUGHT = [path for path in CLASSIFIERS if '-deit-' in path.name]
 DETECTORS = [path for path in CONFIGS if 'mask-rcnn' in path.name]
 STITCHED = [path for path in CONFIGS if path.name.startswith('stitched')]
 EXACT = [path for path in STITCHED if '-exact' in path.name]
+SWINS = [path for path in CONFIGS if '-swin-' in path.name]
 S_L = ROOT / 'configs/ade20k/stitched-deit3-s-l_setr-naive_8xb2-160k_ade20k-512x512.py'
 
 
@@ -72,16 +74,17 @@ def test_file_names_are_unique_as_mim_needs():
 @pytest.mark.parametrize('path', SEGMENTORS, ids=lambda path: path.stem)
 def test_config_builds_and_fits_its_data_set(path):
     cfg, model = read(path), built(path)
-    heads = [*of_anchors(model.decode_head), *(getattr(model, 'auxiliary_head', None) or [])]
+    auxiliary = getattr(model, 'auxiliary_head', None) or []
+    auxiliary = [auxiliary] if hasattr(auxiliary, 'num_classes') else auxiliary
+    heads = [*of_anchors(model.decode_head), *auxiliary]
     classes = cfg.train_dataloader.dataset.get('metainfo', {}).get('classes')
     classes = classes or DATASETS.get(f'mmseg.{cfg.train_dataloader.dataset.type}').METAINFO['classes']
     neck = getattr(model, 'neck', None)
     for index, head in enumerate(heads):
         assert head.num_classes == len(classes)
         if neck is None:
-            width = model.backbone.anchors[index].embed_dim if path in EXACT else model.backbone.out_channels
-            assert head.in_channels == width
-            assert head.in_index < len(model.backbone.out_indices)
+            levels = model.backbone.level_channels(index if path in EXACT else len(model.backbone.anchors) - 1)
+            assert wanted_channels(head, levels) is None
     assert tuple(cfg.crop_size) == tuple(model.data_preprocessor.size)
     crops = [step.crop_size for step in cfg.train_pipeline if step.type == 'RandomCrop']
     assert all(tuple(crop) == tuple(cfg.crop_size) for crop in crops)
@@ -95,7 +98,11 @@ def test_detector_builds_and_fits_its_data_set(path):
             parts = part if isinstance(part, torch.nn.ModuleList) else [part]
             assert {part.num_classes for part in parts} == {80}
     if path not in EXACT:
-        assert model.backbone.out_channels == cfg.model.neck.in_channels
+        channels = cfg.model.neck.in_channels
+        levels = model.backbone.level_channels(len(model.backbone.anchors) - 1)
+        assert (channels if isinstance(channels, list) else [channels]) == list(levels)
+    if path in SWINS:
+        return
     assert model.backbone.out_indices == (model.backbone.anchors[-1].depth - 1,)
     # All images are padded to the size that costs are measured at and relative positions were made for.
     assert configured_input_shape(model, cfg) == (model.data_preprocessor.pad_size_divisor,) * 2
@@ -108,7 +115,11 @@ def test_detector_builds_and_fits_its_data_set(path):
     assert scales == [tuple(cfg.image_size)]
 
 
-@pytest.mark.parametrize('path', [path for path in DETECTORS if path.parent.name == 'coco'], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path',
+    [path for path in DETECTORS if path.parent.name == 'coco' and path not in SWINS],
+    ids=lambda path: path.stem,
+)
 def test_coco_configs_train_as_vitdet(path):
     cfg, model = read(path), built(path)
     wrapper = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}  # AMP wants a GPU
@@ -146,7 +157,7 @@ def test_classifiers_fit_imagenet(path):
     cfg, model = read(path), built(path)
     assert configured_input_shape(model, cfg) == cfg.crop_size == (224, 224)
     for anchor, head in zip(model.backbone.anchors, of_anchors(model.head), strict=True):
-        assert (head.in_channels, head.num_classes) == (anchor.out_channels, 1000)
+        assert (head.in_channels, head.num_classes) == (anchor.out_channels(anchor.depth), 1000)
     heads = cfg.model.head.get('heads', [cfg.model.head])
     anchors = cfg.model.backbone.get('anchors') or [cfg.model.backbone.anchor]
     names = [anchor.model for anchor in anchors]
@@ -223,6 +234,29 @@ def test_the_71_networks_of_sn_net_v1_cost_what_was_published():
     ):
         flops = [costs[route].flops - 197 * 5 * width for route in range(start, start + 34)]
         assert (flops[0], flops[-1], min(flops), max(flops)) == published
+
+
+@pytest.mark.usefixtures('_return_memory')
+def test_the_41_networks_of_swin_cost_what_was_published():
+    costs = classification_costs('swin-ti-s-b-v1').gflops
+    assert len(costs) == 41
+    assert costs[:3] == pytest.approx([4.51, 8.77, 15.5], rel=0.003)
+    for level in (4.51, 5.60, 6.67, 7.38, 8.77, 11.0, 12.1, 15.5):
+        assert min(abs(cost / level - 1) for cost in costs) < 0.003
+
+
+@pytest.mark.parametrize('path', SWINS, ids=lambda path: path.stem)
+def test_swins_shift_the_windows_of_every_other_block(path):
+    """But for maps no larger than a window, as ImageNet's last: timm looks at the size that it makes a model for."""
+    cfg = read(path)
+    image_size = cfg.crop_size if 'crop_size' in cfg else cfg.image_size
+    for anchor in built(path).backbone.anchors:
+        blocks = iter(anchor.blocks)
+        for stage, depth in enumerate(anchor.stages):
+            parts = [part for block in islice(blocks, depth) for part in block.modules()]
+            shifts = [part.shift_size for part in parts if hasattr(part, 'shift_size')]
+            has_windows = image_size[0] // (4 * 2**stage) > 7
+            assert shifts == [(0, 0), (3, 3) if has_windows else (0, 0)] * (depth // 2)
 
 
 @pytest.mark.usefixtures('_return_memory')

@@ -1,0 +1,4 @@
+_base_ = './anchor-swin-ti_8xb128-amp-50e_in1k-224.py'
+name = 'swin_base_patch4_window7_224.ms_in22k_ft_in1k'
+model = dict(
+    backbone=dict(anchor=dict(model=name)), head=dict(in_channels=1024, init_cfg=dict(model=name)))
