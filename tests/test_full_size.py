@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from toys import SHARED
@@ -25,7 +26,10 @@ DATA_ROOTS = {
     'ade20k': SHARED / 'data/ade20k_sample',
     'coco_stuff10k': SHARED / 'data/coco_stuff10k_sample',
     'coco': SHARED / 'data/tiny_coco',
+    # Its photographs, as if of one class.
+    'imagenet': SHARED / 'data/tiny_coco',
 }
+METRICS = {'coco': 'coco/bbox_mAP', 'imagenet': 'accuracy/top1'}
 CONFIGS = [
     path
     for folder in DATA_ROOTS
@@ -42,6 +46,9 @@ def forget_weights(cfg: Config, folder: Path) -> None:
     heads = [head for part in parts if isinstance(part, dict) for head in part.get('heads', ())]
     for part in (*cfg.model.backbone.anchors, *heads):
         part.pop('init_cfg', None)
+    if teacher := cfg.model.get('teacher'):
+        teacher.file = str(folder / 'teacher.pth')
+        torch.save(timm.create_model(teacher.model).state_dict(), teacher.file)
     if cfg.model.backbone.get('exact'):
         cfg.load_from = str(folder / 'finished.pth')
         torch.save({'state_dict': build_model(cfg.copy()).state_dict()}, cfg.load_from)
@@ -64,8 +71,11 @@ def on_sample(path: Path, data_root: Path, folder: Path) -> Config:
         cfg.train_dataloader.batch_size = 1
         cfg.val_evaluator.ann_file = str(data_root / cfg.val_dataloader.dataset.ann_file)
         cfg.optim_wrapper.type = 'OptimWrapper'  # AMP wants a GPU
-    cfg.val_dataloader.dataset.indices = 1
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
+    if path.parent.name == 'imagenet':
+        as_image_folders(cfg, data_root, folder)
+    else:
+        cfg.val_dataloader.dataset.indices = 1
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
     cfg.val_cfg.routes = 'anchors'
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1, save_last=False)
@@ -75,6 +85,18 @@ def on_sample(path: Path, data_root: Path, folder: Path) -> Config:
         # To choose by loss would run all routes.
         hook.focus = [2]
     return cfg
+
+
+def as_image_folders(cfg: Config, photographs: Path, folder: Path) -> None:
+    """Let a classifier train for an epoch of one batch."""
+    for split, loader in (('train', cfg.train_dataloader), ('val', cfg.val_dataloader)):
+        (folder / split / 'class').mkdir(parents=True)
+        for photograph in sorted(photographs.glob('*/*.jpg'))[:4]:
+            (folder / split / 'class' / photograph.name).symlink_to(photograph)
+        loader.update(batch_size=4, sampler=dict(type='DefaultSampler', shuffle=False))
+        loader.dataset.data_root = str(folder)
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
+    cfg.optim_wrapper.type = 'OptimWrapper'  # AMP wants a GPU
 
 
 @pytest.mark.slow
@@ -94,5 +116,4 @@ def test_trains_and_evaluates_one_step(path, tmp_path):
     scalars = next((tmp_path / 'out').glob('*/vis_data/scalars.json')).read_text().splitlines()
     step, *_, scores = map(json.loads, scalars)
     assert step['loss'] > 0
-    metric = 'coco/bbox_mAP' if path.parent.name == 'coco' else 'mIoU'
-    assert 0 <= scores[metric] <= 100
+    assert 0 <= scores[METRICS.get(path.parent.name, 'mIoU')] <= 100

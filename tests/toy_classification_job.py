@@ -81,6 +81,29 @@ def make_classification_config(make_config: Callable[..., Config], classes_root:
     return make
 
 
+def swin_backbone() -> ConfigDict:
+    """A backbone for such a config of two Swins, and SN-Net v1's space between them."""
+    swin = dict(
+        model='swin_tiny_patch4_window7_224',
+        img_size=SIZE,
+        patch_size=4,
+        window_size=2,
+        num_heads=(2, 2),
+        drop_path_rate=0.0,
+    )
+    return ConfigDict(
+        _delete_=True,
+        type='mmsnnet.StitchedViT',
+        # A stage doubles the width: vectors have 8 and 16 channels.
+        anchors=[dict(swin, embed_dim=4, depths=(2, 2)), dict(swin, embed_dim=8, depths=(3, 3))],
+        two_way=False,
+        window=2,
+        lora_rank=2,
+        exits='own',
+        out_type='pooled',
+    )
+
+
 def teach(cfg: Config, folder: Path) -> Config:
     """Give the model of such a config a teacher with random weights, in a file."""
     teacher = dict(model='vit_tiny_patch16_224', img_size=SIZE, patch_size=8, num_heads=2, embed_dim=8, depth=1)

@@ -135,7 +135,7 @@ def all_layers(space: StitchSpace, own_exits: bool = False, out_indices: Sequenc
     """Every stitching layer of a space: ``up[1..d0]`` and, two way, ``down[1..d0-1]``; of a window, those of entries.
 
     The last ``up`` only taps: it is for routes that end in the small anchor and leave at the large one's width. So do
-    the layers ``out`` of a window, one for each place where a level of ``out_indices`` leaves a smaller anchor.
+    the layers ``out`` of a window, which depend on the ``out_indices`` of levels.
     """
     layers = []
     for pair, depth in enumerate(space.depths[:-1]):
@@ -144,10 +144,9 @@ def all_layers(space: StitchSpace, own_exits: bool = False, out_indices: Sequenc
         layers += [Layer('up', pair, k) for k in sorted(ks)]
         if space.is_two_way:
             layers += [Layer('down', pair, k) for k in range(1, depth)]
-    if space.window and not own_exits:
-        largest = len(space.depths) - 1
-        places = [(anchor, tapped_block(space, anchor, out)) for anchor in range(largest) for out in out_indices]
-        layers += sorted({layer for place in places for layer in _to_exit(space, *place, largest)})
+    if space.window and out_indices:
+        plans = [make_plan(space, route, out_indices, own_exits) for route in space]
+        layers += sorted({layer for plan in plans for layer in used_layers(plan) if layer.direction == 'out'})
     return layers
 
 

@@ -84,7 +84,7 @@ def assert_costs_are_counted(model: nn.Module, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
-@pytest.mark.parametrize('family', ['deit3', 'dinov2-reg4', 'siglip', 'dinov3', 'beit', 'beit-abs'])
+@pytest.mark.parametrize('family', ['deit3', 'dinov2-reg4', 'siglip', 'dinov3', 'beit', 'beit-abs', 'swin'])
 def test_backbone(family, shape):
     assert_costs_are_counted(toy_backbone(family), shape)
 
@@ -101,8 +101,11 @@ def test_backbone_whose_blocks_share_parameters(family):
         {'depths': (2, 3, 4), 'out_indices': (1, 3)},
         {'two_way': False},
         {'lora_rank': 0},
+        {'depths': (4, 4), 'two_way': False, 'window': 2},
+        {'family': 'swin', 'depths': (4, 6), 'out_indices': (2, 5), 'two_way': False, 'window': 2, 'final_norm': True},
+        {'family': 'swin', 'depths': (4, 6), 'out_indices': (2, 5), 'exits': 'own', 'final_norm': True},
     ],
-    ids=['8 routes', 'three anchors', 'one way', 'full matrices'],
+    ids=['8 routes', 'three anchors', 'one way', 'full matrices', 'window', 'window of stages', 'own exits of stages'],
 )
 def test_spaces_and_layers(arguments):
     assert_costs_are_counted(toy_backbone(**arguments), (32, 48))

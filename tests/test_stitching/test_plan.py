@@ -139,6 +139,26 @@ def test_layers_of_all_plans_are_exactly_all_layers(depths, two_way, own_exits):
         assert used <= set(listed)
 
 
+@pytest.mark.parametrize('own_exits', [False, True])
+@pytest.mark.parametrize(
+    ('depths', 'out_indices'),
+    [((4, 4, 4), (1, 3)), (((2, 2), (2, 6), (3, 7)), (2, 9)), (((1, 2, 1), (2, 4, 2)), (1, 5, 7))],
+)
+def test_levels_leave_a_window_through_layers_of_their_own(depths, out_indices, own_exits):
+    space = StitchSpace(depths, two_way=False, window=2)
+    plans = [make_plan(space, route, out_indices, own_exits) for route in space]
+    listed = all_layers(space, own_exits, out_indices)
+    assert len(listed) == len(set(listed))
+    assert {layer for plan in plans for layer in used_layers(plan)} == set(listed)
+    assert own_exits or any(layer.direction == 'out' for layer in listed)
+    for plan in plans:
+        taps = [step for step in plan if isinstance(step, Tap)]
+        assert sorted(level for tap in taps for level in tap.levels) == list(range(len(out_indices)))
+        assert all(layer.direction == 'out' for tap in taps for layer in tap.layers)
+        stages = {level: tap.stage for tap in taps for level in tap.levels}
+        assert all(space.stage_of(len(depths) - 1, out) == stages[level] for level, out in enumerate(out_indices))
+
+
 def test_all_layers_of_12_24():
     layers = all_layers(StitchSpace((12, 24)))
     assert layers == [*(Layer('up', 0, k) for k in range(1, 13)), *(Layer('down', 0, k) for k in range(1, 12))]

@@ -87,6 +87,44 @@ def test_a_window_of_two_gives_the_71_networks_of_sn_net():
         assert len(by_layer) == 11
 
 
+SWIN_TI, SWIN_S = (2, 2, 6, 2), (2, 2, 18, 2)
+
+
+def test_a_window_of_two_gives_the_41_networks_of_swin():
+    """One switch in each of the first two stages, 17 in the third, none in the last."""
+    space = StitchSpace((SWIN_TI, SWIN_S, SWIN_S), two_way=False, window=2)
+    assert len(space) == 41
+    assert Counter(route.kind for route in space) == {'anchor': 3, 'SL': 38}
+    unequal, equal = ([(entry.stop, entry.start) for entry in entries] for entries in space.entries)
+    assert equal == [(1, 1), (3, 3), *((4 + block, 4 + block) for block in range(1, 18))]
+    assert unequal == [(1, 1), (3, 3), *((4 + block // 3 + 1, 4 + block) for block in range(1, 18))]
+    assert [len({entry.k for entry in entries}) for entries in space.entries] == [8, 19]
+    assert all(entry.k == entry.stop for entries in space.entries for entry in entries)
+
+
+def test_boundaries_of_anchors_with_stages_end_with_each_stage():
+    space = StitchSpace((SWIN_TI, SWIN_S))
+    assert space.boundaries == ((0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 23, 24),)
+    assert len(space) == 134
+    assert space.find('s[0:5]-l[7:24]').kind == 'SL'
+    assert [space.stage_of(1, block) for block in (0, 1, 2, 3, 4, 21, 22, 23)] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert repr(space) == 'StitchSpace(((2, 2, 6, 2), (2, 2, 18, 2)), two_way=True): 134 routes'
+
+
+@pytest.mark.parametrize(
+    ('depths', 'message'),
+    [
+        ((SWIN_TI, 24), r'must have the same number of stages, got blocks by stage \(\(2, 2, 6, 2\), 24\)'),
+        ((SWIN_S, SWIN_TI), 'their depths must not decrease: got'),
+        (((1, 3), (2, 2)), r'their depths must not decrease: got \(\(1, 3\), \(2, 2\)\)'),
+        (((1, 0), (1, 1)), 'one block or more in every stage'),
+    ],
+)
+def test_refuses_stages_that_do_not_correspond(depths, message):
+    with pytest.raises(ValueError, match=message):
+        StitchSpace(depths)
+
+
 @pytest.mark.parametrize(
     ('depths', 'two_way', 'window', 'message'),
     [
@@ -94,6 +132,8 @@ def test_a_window_of_two_gives_the_71_networks_of_sn_net():
         ((3, 3), True, 2, 'set two_way=False, or leave out window'),
         ((3, 3), False, 0, 'window must be a whole number, from 1 to 3'),
         ((3, 3), False, 4, 'window must be a whole number, from 1 to 3'),
+        ((SWIN_TI, SWIN_S), True, 2, 'set two_way=False, or leave out window'),
+        ((SWIN_TI, SWIN_S), False, 3, 'window must be a whole number, from 2 to 2'),
     ],
 )
 def test_refuses_windows(depths, two_way, window, message):

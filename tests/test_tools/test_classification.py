@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from mmengine.config import ConfigDict
-from toy_classification_job import SIZE, teach
+from toy_classification_job import SIZE, swin_backbone, teach
 from toy_job import assert_one_line
 from toys import randomise
 
@@ -28,6 +28,25 @@ def write(make_classification_config, tmp_path):
         return tmp_path / f'{name}.py'
 
     return run
+
+
+def test_swins_train_score_in_one_pass_and_are_exported(write, run_tool, tmp_path):
+    config = write('swin', **{'model.backbone': swin_backbone()})
+    run_tool('train', config)
+    checkpoint = config.with_suffix('') / 'iter_4.pth'
+    run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'alone')
+    in_one_pass = write('pass', **{'model.backbone': swin_backbone(), 'test_cfg.route_batch': 4})
+    run_tool('test', in_one_pass, checkpoint, '--work-dir', tmp_path / 'together')
+    alone = scores(tmp_path / 'alone')
+    assert list(alone) == ['s[0:4]', 'l[0:6]', 's[0:1]-l[1:6]', 's[0:2]-l[2:6]']
+    assert scores(tmp_path / 'together') == alone
+    run_tool(
+        'export', config, checkpoint, '--route', 's[0:2]-l[2:6]', '--out', tmp_path / 'route', '--torch-export',
+        '--onnx', '--repetitions', 1,
+    )  # fmt: skip
+    report = json.loads((tmp_path / 'route' / 'export.json').read_text())
+    assert {Path(file['file']).suffix for file in report['files']} >= {'.onnx', '.pt2'}
+    assert all(file['max_abs_difference'] < 1e-5 for file in report['files'])
 
 
 @pytest.fixture
