@@ -22,6 +22,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.engine.exit_checks import check_exits, wanted_channels
+from mmsnnet.engine.samplers import FocusedSampler
 from mmsnnet.models import PerExit, find_backbone, model_cost, route_costs
 from mmsnnet.models.teachers import check_teacher, create_teacher
 from mmsnnet.registry import MODELS
@@ -270,6 +271,13 @@ def test_detectors_cost_what_was_published():
     for level in (470, 596, 702, 807, 932, 1036, 1143, 1266, 1371, 1477, 1583, 1688, 1809):
         assert min(abs(cost / level - 1) for cost in costs) < 0.01
     assert [costs[0], costs[1]] == [min(costs), max(costs)] == pytest.approx([470, 1809], rel=0.01)
+
+
+@pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)
+def test_samplers_take_what_configs_give_them(path):
+    (hook,), space = read(path).custom_hooks, built(path).backbone.space
+    ids = range(len(space))
+    assert FocusedSampler(hook.sampler, space, [1 + id_ for id_ in ids], 0, ids)(0) in ids
 
 
 @pytest.mark.parametrize('path', EXACT, ids=lambda path: path.stem)

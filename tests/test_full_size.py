@@ -26,7 +26,7 @@ DATA_ROOTS = {
     'ade20k': SHARED / 'data/ade20k_sample',
     'coco_stuff10k': SHARED / 'data/coco_stuff10k_sample',
     'coco': SHARED / 'data/tiny_coco',
-    # Its photographs, as if of one class.
+    # Its photographs, as if of ImageNet's first classes.
     'imagenet': SHARED / 'data/tiny_coco',
 }
 METRICS = {'coco': 'coco/bbox_mAP', 'imagenet': 'accuracy/top1'}
@@ -90,9 +90,10 @@ def on_sample(path: Path, data_root: Path, folder: Path) -> Config:
 def as_image_folders(cfg: Config, photographs: Path, folder: Path) -> None:
     """Let a classifier train for an epoch of one batch."""
     for split, loader in (('train', cfg.train_dataloader), ('val', cfg.val_dataloader)):
-        (folder / split / 'class').mkdir(parents=True)
-        for photograph in sorted(photographs.glob('*/*.jpg'))[:4]:
-            (folder / split / 'class' / photograph.name).symlink_to(photograph)
+        for index in range(1000):
+            (folder / split / f'{index:03}').mkdir(parents=True)
+        for index, photograph in enumerate(sorted(photographs.glob('*/*.jpg'))[:4]):
+            (folder / split / f'{index:03}' / photograph.name).symlink_to(photograph)
         loader.update(batch_size=4, sampler=dict(type='DefaultSampler', shuffle=False))
         loader.dataset.data_root = str(folder)
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)

@@ -27,4 +27,5 @@ model = dict(
             for name, width in anchors
         ]))
 custom_hooks = _base_.custom_hooks
-custom_hooks[0].update(sampler=dict(type='UniformSampler'), init_images=100, per_rank_routes=True)
+custom_hooks[0].update(init_images=100, per_rank_routes=True)
+custom_hooks[0].sampler = dict(type='UniformSampler')

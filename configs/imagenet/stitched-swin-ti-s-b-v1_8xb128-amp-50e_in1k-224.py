@@ -23,4 +23,5 @@ model = dict(
         ]),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]))
 custom_hooks = _base_.custom_hooks
-custom_hooks[0].update(sampler=dict(type='UniformSampler'), init_images=100, per_rank_routes=True)
+custom_hooks[0].update(init_images=100, per_rank_routes=True)
+custom_hooks[0].sampler = dict(type='UniformSampler')

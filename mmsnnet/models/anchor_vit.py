@@ -9,7 +9,7 @@ from mmsnnet.registry import MODELS, register
 
 @register(MODELS)
 class AnchorViT(PlainViTBackbone):
-    """One plain timm ViT alone, with the features and options it has as an anchor. It has a single route.
+    """One timm ViT alone, with the features and options it has as an anchor. It has a single route.
 
     Args:
         anchor: ``model`` and other arguments of ``timm.create_model``, or ``init_cfg``, as for ``StitchedViT``.

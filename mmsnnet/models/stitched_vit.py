@@ -31,10 +31,10 @@ Backbone = TypeVar('Backbone', bound=PlainViTBackbone)
 
 @register(MODELS)
 class StitchedViT(PlainViTBackbone):
-    """Stitched plain ViTs (SN-Netv2, "Stitched ViTs are Flexible Vision Backbones", ECCV 2024).
+    """Stitched ViTs (SN-Netv2, "Stitched ViTs are Flexible Vision Backbones", ECCV 2024), plain ones or Swins.
 
     ``forward`` runs the route that is set, at first the largest anchor alone; it never chooses one. In the paper, the
-    feature maps of every route have the largest anchor's width, so that any head fits all routes. With ``exits='own'``
+    feature maps of every route have the largest anchor's widths, so that any head fits all routes. With ``exits='own'``
     they have the width of the route's last anchor, and neck and heads are ``PerExit``.
 
     With ``exact``, anchors are finished models: they do not train, and their routes stay what they are. Routes with a
@@ -44,12 +44,14 @@ class StitchedViT(PlainViTBackbone):
         anchors: two or more, from small to large. ``model`` and all other keys go to ``timm.create_model``, so
             ``pretrained=True`` loads weights when the backbone is built. What ``init_cfg`` names (see ``init_anchor``)
             loads in ``init_weights``, when training starts: evaluating a checkpoint then needs no pretrained weights.
-        out_indices: blocks (0-based) of the largest anchor after which an output level leaves.
+        out_indices: blocks (0-based) of the largest anchor after which an output level leaves. Blocks of a Swin
+            count over all its stages.
         lora_rank: rank of the stitching layers' trained update; 0 trains their full matrices.
         two_way: SN-Netv2's space; False: SN-Net v1's.
         window: of ``StitchSpace``: SN-Net v1's sliding window, for anchors of one depth or with stages, one way.
         exits: ``'shared'``: levels leave at the width of the largest anchor; ``'own'``: of the route's last anchor.
-        final_norm: let maps pass the norm that follows the blocks of the anchor where they leave (DINO models).
+        final_norm: let maps pass the norm that follows the blocks of the anchor where they leave (DINO models), and
+            those of a Swin's earlier stages a new one.
         out_type: ``'featmap'``: feature maps leave. For classifiers, one vector leaves after the last block and the
             anchor's norm: ``'pooled'``, as the timm model pools; ``'cls_and_avg'``, class token and mean of patches.
         exact: ``'adapters'`` or ``'copies'``: keep the anchors as they are, and train low-rank updates of their blocks,
