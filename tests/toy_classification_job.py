@@ -30,9 +30,8 @@ def classes_root(tmp_path: Path) -> Path:
     return tmp_path / 'classes'
 
 
-@pytest.fixture
-def make_classification_config(make_config: Callable[..., Config], classes_root: Path) -> Callable[..., Config]:
-    """A config of a tiny stitched classifier (depths 2 and 4), exits own; keywords are merged into it."""
+def classification_config(cfg: Config, root: Path) -> Config:
+    """A tiny stitched classifier (depths 2 and 4), exits own, in place of a segmentor in the config of a toy job."""
 
     def loader(split: str, batch_size: int, sampler: str, pipeline: list[dict]) -> dict:
         return dict(
@@ -43,38 +42,43 @@ def make_classification_config(make_config: Callable[..., Config], classes_root:
             sampler=dict(type=sampler, shuffle=split == 'train'),
             dataset=dict(
                 type='CustomDataset',
-                data_root=str(classes_root / split),
+                data_root=str(root / split),
                 pipeline=[dict(type='LoadImageFromFile'), *pipeline, dict(type='PackInputs')],
             ),
         )
 
+    cfg.default_scope = 'mmpretrain'
+    cfg.visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+    cfg.default_hooks.visualization = dict(type='VisualizationHook', enable=False)
+    vit = dict(model='vit_tiny_patch16_224', img_size=SIZE, patch_size=8, num_heads=2)
+    head = dict(type='LinearClsHead', num_classes=len(CLASSES), loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1))
+    cfg.model = ConfigDict(
+        type='ImageClassifier',
+        data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3, to_rgb=True, num_classes=len(CLASSES)),
+        backbone=dict(
+            type='mmsnnet.StitchedViT',
+            anchors=[dict(vit, embed_dim=8, depth=2), dict(vit, embed_dim=16, depth=4)],
+            lora_rank=2,
+            exits='own',
+            out_type='pooled',
+        ),
+        head=dict(type='mmsnnet.PerExit', heads=[dict(head, in_channels=8), dict(head, in_channels=16)]),
+        train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]),
+    )
+    crop = [dict(type='RandomResizedCrop', scale=SIZE), dict(type='RandomFlip', prob=0.5)]
+    centre = [dict(type='ResizeEdge', scale=SIZE, edge='short'), dict(type='CenterCrop', crop_size=SIZE)]
+    cfg.train_dataloader = loader('train', 4, 'InfiniteSampler', crop)
+    cfg.val_dataloader = cfg.test_dataloader = loader('val', 2, 'DefaultSampler', centre)
+    cfg.val_evaluator = cfg.test_evaluator = dict(type='Accuracy', topk=(1, 2))
+    return cfg
+
+
+@pytest.fixture
+def make_classification_config(make_config: Callable[..., Config], classes_root: Path) -> Callable[..., Config]:
+    """Makes a config of the job; keywords are merged into it."""
+
     def make(**changes) -> Config:
-        cfg = make_config()
-        cfg.default_scope = 'mmpretrain'
-        cfg.visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-        cfg.default_hooks.visualization = dict(type='VisualizationHook', enable=False)
-        vit = dict(model='vit_tiny_patch16_224', img_size=SIZE, patch_size=8, num_heads=2)
-        head = dict(
-            type='LinearClsHead', num_classes=len(CLASSES), loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)
-        )
-        cfg.model = ConfigDict(
-            type='ImageClassifier',
-            data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3, to_rgb=True, num_classes=len(CLASSES)),
-            backbone=dict(
-                type='mmsnnet.StitchedViT',
-                anchors=[dict(vit, embed_dim=8, depth=2), dict(vit, embed_dim=16, depth=4)],
-                lora_rank=2,
-                exits='own',
-                out_type='pooled',
-            ),
-            head=dict(type='mmsnnet.PerExit', heads=[dict(head, in_channels=8), dict(head, in_channels=16)]),
-            train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]),
-        )
-        crop = [dict(type='RandomResizedCrop', scale=SIZE), dict(type='RandomFlip', prob=0.5)]
-        centre = [dict(type='ResizeEdge', scale=SIZE, edge='short'), dict(type='CenterCrop', crop_size=SIZE)]
-        cfg.train_dataloader = loader('train', 4, 'InfiniteSampler', crop)
-        cfg.val_dataloader = cfg.test_dataloader = loader('val', 2, 'DefaultSampler', centre)
-        cfg.val_evaluator = cfg.test_evaluator = dict(type='Accuracy', topk=(1, 2))
+        cfg = classification_config(make_config(), classes_root)
         cfg.merge_from_dict(changes)
         return cfg
 

@@ -11,7 +11,7 @@ from toys import randomise
 
 from mmsnnet.building import build_model
 
-PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head')
+PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'head')
 
 
 def widths_of(cfg: Config) -> list[int]:
@@ -55,7 +55,8 @@ def anchor_config(cfg: Config, index: int) -> Config:
     depths = [anchor['depth'] for anchor in backbone.anchors]
     # Depths 2 and 4: block s of the small anchor stands for blocks 2s and 2s + 1 of the large one.
     own = tuple(block % depths[-1] * depths[index] // depths[-1] for block in out_indices)
-    cfg.model.backbone = ConfigDict(type='mmsnnet.AnchorViT', anchor=backbone.anchors[index], out_indices=own)
+    kept = {key: backbone[key] for key in ('out_type',) if key in backbone}
+    cfg.model.backbone = ConfigDict(type='mmsnnet.AnchorViT', anchor=backbone.anchors[index], out_indices=own, **kept)
     cfg.custom_hooks, cfg.val_cfg, cfg.test_cfg = [], dict(type='ValLoop'), dict(type='TestLoop')
     return cfg
 
@@ -80,6 +81,8 @@ def finished(cfg: Config, model: nn.Module, index: int) -> nn.Module:
 
 def _of_anchor(cfg: Config, name: str, index: int) -> ConfigDict:
     head = copy.deepcopy(cfg.model[name])
+    if 'heads' in head:
+        return head.heads[index]
     first = 'neck' if cfg.model.get('neck') is not None else name
     if name == first:
         head.in_channels = widths_of(cfg)[index]

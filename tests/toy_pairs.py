@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from toy_classification_job import classification_config
 from toy_exact import anchor_config
 from toy_job import CROP
 from toys import randomise
@@ -59,6 +60,10 @@ def detectors(make_config, make_detection_config, index):
     return anchor_config(make_detection_config(), index)
 
 
+def classifiers(make_config, make_detection_config, index):
+    return anchor_config(classification_config(make_config(), Path('classes')), index)
+
+
 def single_stages(make_config, make_detection_config, index):
     cfg = anchor_config(make_detection_config(), index)
     for part in ('rpn_head', 'roi_head'):
@@ -110,7 +115,7 @@ def maes(make_config, make_detection_config, index):
     return uper_config(make_config(), index, 'MAE', None, 2)
 
 
-EXACT = (anchors, cascades, detectors, single_stages)
+EXACT = (anchors, cascades, classifiers, detectors, single_stages)
 PAIRS = (*EXACT, segmenters, upernets, beits, maes)
 
 

@@ -37,6 +37,7 @@ class LoneAnchor(NamedTuple):
     out_indices: tuple[int, ...]
     state_dict: dict[str, Tensor]
     final_norm: bool = False
+    out_type: str = 'featmap'
 
     @property
     def depth(self) -> int:

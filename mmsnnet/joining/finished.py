@@ -20,8 +20,8 @@ from mmsnnet.settings import is_named, name_of_type
 from mmsnnet.stitching import StitchSpace
 from mmsnnet.stitching.plan import tapped_block
 
-# Parts of a segmentor or detector that exist once for each anchor of a stitched one.
-PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head')
+# Parts of a model that exist once for each anchor of a stitched one.
+PARTS = ('neck', 'decode_head', 'auxiliary_head', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head', 'head')
 # Settings and hooks that watch the metrics of the largest model, which stay as they are.
 BEST = ('save_best', 'rule')
 EARLY_STOPPING = 'EarlyStoppingHook'
@@ -36,7 +36,7 @@ _PATCH_BIAS = 'backbone.patch_embed.projection.bias'
 
 @dataclass(frozen=True)
 class FinishedModel:
-    """A trained segmentor or detector.
+    """A trained segmentor, detector or classifier.
 
     Attributes:
         config, checkpoint: where it was loaded from.
@@ -105,7 +105,7 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
     _check_same('num_stages', *(each.cfg['model'].get('num_stages') for each in (small, large)))
     _check_same('their classes', *(_class_names(each) for each in _with_class_names(small, large)))
     _check_same('reduce_zero_label', *map(_reduces_zero_label, (small, large)))
-    for setting in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr'):
+    for setting in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'):
         _check_same(f'{setting} of data_preprocessor', _preprocessing(small, setting), _preprocessing(large, setting))
     anchors = [create_anchor(**each.vit.anchor) for each in (small, large)]
     check_compatible(anchors)
@@ -117,6 +117,7 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
             f"parameters, the large one's {depths[1]} and {sizes[1] / 1e6:.3g} M: swap them, or take another pair"
         )
     _check_same('final_norm', small.vit.final_norm, large.vit.final_norm)
+    _check_same('out_type', small.vit.out_type, large.vit.out_type)
     space = StitchSpace(depths)
     wanted = tuple(tapped_block(space, 0, block) for block in large.vit.out_indices)
     if small.vit.out_indices != wanted:
@@ -205,7 +206,9 @@ def _read(checkpoint: str) -> tuple[dict, bool]:
 def _build(cfg: dict, config: str) -> nn.Module:
     settings = cfg.get('model') or {}
     if 'backbone' not in settings:
-        raise UserError(f'{config} has no model with a backbone: give the config of a segmentor or a detector')
+        raise UserError(
+            f'{config} has no model with a backbone: give the config of a segmentor, a detector or a classifier'
+        )
     unknown = sorted(settings.keys() - {*PARTS, *_OTHER_KEYS})
     if unknown:
         raise UserError(f'{config} has model.{unknown[0]}, which cannot exist once for each anchor: known are {PARTS}')
@@ -226,7 +229,7 @@ def _anchor_of(backbone: nn.Module, cfg: Mapping, config: str) -> LoneAnchor:
     if isinstance(backbone, AnchorViT):
         (anchor,) = backbone.anchors
         arguments = without_pretrained(backbone.timm_args[0])
-        return LoneAnchor(arguments, backbone.out_indices, anchor.state_dict(), backbone.final_norm)
+        return LoneAnchor(arguments, backbone.out_indices, anchor.state_dict(), backbone.final_norm, backbone.out_type)
     try:
         return convert_mmseg_backbone(backbone, cfg)
     except UserError as error:

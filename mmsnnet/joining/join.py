@@ -88,6 +88,7 @@ def _model(models: Sequence[FinishedModel], checkpoint: Path, exact: str) -> dic
         'anchors': [_anchor(each, index, checkpoint) for index, each in enumerate(models)],
         'out_indices': largest.vit.out_indices,
         'final_norm': largest.vit.final_norm,
+        'out_type': largest.vit.out_type,
         'exits': 'own',
         'exact': exact,
         **{key: model['backbone'][key] for key in _KEPT if key in model['backbone']},

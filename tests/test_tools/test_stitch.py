@@ -9,8 +9,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from toy_classification_job import SIZE
 from toy_job import CROP
-from toy_pairs import EXACT, PAIRS, anchors, beits, detectors, load, segmenters, upernets
+from toy_pairs import EXACT, PAIRS, anchors, beits, classifiers, detectors, load, segmenters, upernets
 from toys import randomise
 
 from mmsnnet.building import build_model
@@ -23,7 +24,7 @@ from mmsnnet.models.head_outputs import head_outputs
 
 
 def images_of(cfg: Config) -> torch.Tensor:
-    size = CROP if cfg.model.type == 'EncoderDecoder' else (64, 64)
+    size = {'EncoderDecoder': CROP, 'ImageClassifier': (SIZE, SIZE)}.get(cfg.model.type, (64, 64))
     return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
@@ -115,7 +116,7 @@ def test_heads_may_read_other_levels_and_cost_what_they_read(small, large, make_
         assert costs[route.id].flops == model_cost(slim, CROP).flops, route
 
 
-@pytest.mark.parametrize('kind', [anchors, detectors, segmenters, beits])
+@pytest.mark.parametrize('kind', [anchors, classifiers, detectors, segmenters, beits])
 def test_training_starts_from_the_weights_in_the_checkpoint(kind, make_pair, stitch):
     """By ``init_cfg``, which heads whose ``init_weights`` ignore it get, too. Least squares then solves the layers."""
     cfg = stitch(make_pair(kind), '--exact', 'copies')
@@ -147,7 +148,7 @@ def test_checkpoints_with_pickled_objects_need_no_trust(make_pair, stitch):
             assert torch.equal(value, content['state_dict'][own]), name
 
 
-@pytest.mark.parametrize('kind', [anchors, detectors])
+@pytest.mark.parametrize('kind', [anchors, classifiers, detectors])
 def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair, stitch, monkeypatch):
     pair = make_pair(kind)
     # Paths hold from any folder.
@@ -158,7 +159,7 @@ def test_config_trains_focused_and_has_the_rest_of_the_large_one(kind, make_pair
     for key in large:
         if key not in ('model', 'custom_hooks', 'val_cfg', 'test_cfg', 'custom_imports', 'work_dir', 'experiment_name'):
             assert cfg[key] == large[key], key
-    assert cfg.model.test_cfg == large.model.test_cfg
+    assert cfg.model.get('test_cfg') == large.model.get('test_cfg')
     hook = dict(type='mmsnnet.StitchSamplingHook', sampler=dict(type='UniformSampler'), focus=dict(routes=2))
     assert cfg.custom_hooks == [hook]
     assert cfg.val_cfg == dict(type='mmsnnet.StitchValLoop', routes='trained')

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from toy_job import assert_one_line
-from toy_pairs import anchors, segmenters, upernets
+from toy_pairs import anchors, classifiers, segmenters, upernets
 
 
 def of_small(**changes) -> Callable[[Config, int], None]:
@@ -73,6 +73,12 @@ def mean_at_the_top(cfg: Config, index: int) -> None:
             'small model must come first, but its backbone has 6 blocks',
         ),
         (anchors, of_small(**{'model.type': 'DepthEstimator'}), 'differ in the kind of model: DepthEstimator and'),
+        (
+            classifiers,
+            of_small(**{'model.backbone.out_type': 'cls_and_avg', 'model.head.in_channels': 16}),
+            'differ in out_type: cls_and_avg and pooled',
+        ),
+        (classifiers, of_small(**{'model.data_preprocessor.to_rgb': False}), 'differ in to_rgb of data_preprocessor'),
         (upernets, of_small(**{'model.backbone.out_origin': True}), '0.py: MMSegmentation.s backbone has out_origin'),
     ],
 )
