@@ -51,7 +51,9 @@ def _data_paths(dataset: dict, key: str) -> Iterator[tuple[str, str]]:
     root = dataset.get('data_root') or ''
     if root:
         yield key, root
-    for part in (*(dataset.get('data_prefix') or {}).values(), dataset.get('ann_file')):
+    prefix = dataset.get('data_prefix') or {}
+    prefixes = [prefix] if isinstance(prefix, str) else prefix.values()
+    for part in (*prefixes, dataset.get('ann_file')):
         if part:
             yield key, part if is_url(root) or is_url(part) else str(Path(root, part))
 

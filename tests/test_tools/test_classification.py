@@ -218,3 +218,21 @@ def test_crops_of_other_tasks_set_no_size(make_config):
     model.data_preprocessor.size = None
     with pytest.raises(UserError, match='the input size at which to measure costs is unknown'):
         configured_input_shape(model, cfg)
+
+
+def test_a_data_set_may_name_its_folder_in_one_word(write, classes_root, run_tool):
+    """As MMPretrain's data sets take it: ``data_prefix='val'``."""
+
+    def config(folder: str) -> Path:
+        parts = {
+            f'{part}_dataloader.dataset': dict(
+                data_root=str(classes_root), data_prefix='train' if part == 'train' else folder
+            )
+            for part in ('train', 'val', 'test')
+        }
+        return write(**parts)
+
+    run_tool('train', config('val'))
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('train', config('validation'))
+    assert_one_line(stopped.value, 'no data at .*/classes/validation: ')
