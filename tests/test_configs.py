@@ -31,7 +31,8 @@ from mmsnnet.stitching import CostTable
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
-CLASSIFIERS = [path for path in CONFIGS if path.parent.name == 'imagenet']
+CLASSIFIERS = [path for path in CONFIGS if path.parent.name in ('imagenet', 'camvid_squares')]
+IMAGENET = [path for path in CLASSIFIERS if path.parent.name == 'imagenet']
 SEGMENTORS = [
     path
     for path in CONFIGS
@@ -154,11 +155,18 @@ def detection_costs(name: str) -> list[float]:
 
 
 @pytest.mark.parametrize('path', CLASSIFIERS, ids=lambda path: path.stem)
-def test_classifiers_fit_imagenet(path):
+def test_classifiers_fit_their_data_set(path):
     cfg, model = read(path), built(path)
-    assert configured_input_shape(model, cfg) == cfg.crop_size == (224, 224)
+    num_classes = len(cfg.classes) if 'classes' in cfg else 1000
+    assert configured_input_shape(model, cfg) == tuple(cfg.crop_size)
+    assert cfg.data_preprocessor.num_classes == num_classes
     for anchor, head in zip(model.backbone.anchors, of_anchors(model.head), strict=True):
-        assert (head.in_channels, head.num_classes) == (anchor.out_channels(anchor.depth), 1000)
+        assert (head.in_channels, head.num_classes) == (anchor.out_channels(anchor.depth), num_classes)
+
+
+@pytest.mark.parametrize('path', IMAGENET, ids=lambda path: path.stem)
+def test_heads_on_imagenet_start_from_their_anchor_s_classifier(path):
+    cfg = read(path)
     heads = cfg.model.head.get('heads', [cfg.model.head])
     anchors = cfg.model.backbone.get('anchors') or [cfg.model.backbone.anchor]
     names = [anchor.model for anchor in anchors]
@@ -167,7 +175,7 @@ def test_classifiers_fit_imagenet(path):
     assert all(timm.get_pretrained_cfg(name).mean == (0.485, 0.456, 0.406) for name in names)
 
 
-@pytest.mark.parametrize('path', CLASSIFIERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', IMAGENET, ids=lambda path: path.stem)
 def test_classifiers_train_on_as_many_images_a_step_as_their_rate_is_for(path):
     cfg = read(path)
     assert path.stem.split('_')[1].startswith(f'8xb{cfg.train_dataloader.batch_size}-')
@@ -175,7 +183,7 @@ def test_classifiers_train_on_as_many_images_a_step_as_their_rate_is_for(path):
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 50
 
 
-@pytest.mark.parametrize('path', [path for path in CLASSIFIERS if '-deit3-' in path.name], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [path for path in IMAGENET if '-deit3-' in path.name], ids=lambda path: path.stem)
 def test_deit3_drops_the_paths_of_all_blocks_alike(path):
     """At the rates of the released SN-Netv2."""
     rates = {384: 0.05, 768: 0.15, 1024: 0.4}
@@ -186,7 +194,7 @@ def test_deit3_drops_the_paths_of_all_blocks_alike(path):
 
 @pytest.mark.parametrize('name', ['stitched-deit3-s-l', 'stitched-deit-ti-s-b-v1'])
 def test_classifiers_get_images_of_the_size_they_are_costed_at(name, tmp_path):
-    (path,) = [path for path in CLASSIFIERS if path.name.startswith(f'{name}_')]
+    (path,) = [path for path in IMAGENET if path.name.startswith(f'{name}_')]
     cfg, file = read(path), str(tmp_path / 'image.png')
     noise = np.random.default_rng(0).integers(256, size=(300, 400, 3), dtype=np.uint8)
     assert cv2.imwrite(file, noise)
@@ -208,7 +216,7 @@ def test_teachers_know_imagenet_and_see_it_as_the_model_does(path, monkeypatch):
 
 
 def classification_costs(name: str) -> CostTable:
-    (path,) = [path for path in CLASSIFIERS if path.name.startswith(f'stitched-{name}_')]
+    (path,) = [path for path in IMAGENET if path.name.startswith(f'stitched-{name}_')]
     return route_costs(build_model(read(path)), (224, 224))
 
 
@@ -395,7 +403,7 @@ def test_forgetting_pretrained_weights_leaves_no_file_to_load():
 
 
 def test_small_stitched_configs_start_from_the_checkpoints_that_their_anchors_leave():
-    for name in ('shapes', 'camvid', 'coco128'):
+    for name in ('shapes', 'camvid', 'camvid_squares', 'coco128'):
         (stitched,) = ROOT.glob(f'configs/{name}/stitched-*.py')
         for anchor in Config.fromfile(stitched).model.backbone.anchors:
             checkpoint = Path(anchor.init_cfg.checkpoint)
