@@ -31,7 +31,7 @@ from mmsnnet.stitching import CostTable
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
-CLASSIFIERS = [path for path in CONFIGS if path.parent.name in ('imagenet', 'camvid_squares')]
+CLASSIFIERS = [path for path in CONFIGS if path.parent.name in ('imagenet', 'camvid_squares', 'image_folder')]
 IMAGENET = [path for path in CLASSIFIERS if path.parent.name == 'imagenet']
 SEGMENTORS = [
     path

@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/classifier-narrow.py',
+    '../_base_/models/classifier-plain.py',
     '../_base_/stitching.py',
     '../_base_/datasets/camvid-squares_48x48.py',
     '../_base_/schedules/adamw_cls-2k.py',
