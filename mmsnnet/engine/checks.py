@@ -17,6 +17,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
 from mmsnnet.models import PerExit, SimpleFPN, find_backbone, find_mismatch, locate_backbone
 from mmsnnet.models.weights import weights_in
+from mmsnnet.settings import is_named
 
 # Heads whose classes are those of the data; a detector's RPN has none.
 _EXIT = r'(\.(anchors|tuned)\.[^.]+)?'
@@ -24,10 +25,11 @@ _HEADS = re.compile(rf'(((decode|auxiliary)_)?head|(roi_head{_EXIT}\.)?(bbox|mas
 
 
 def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloader', 'val_dataloader')) -> None:
-    """Refuse data sets whose folders or annotation files do not exist.
+    """Refuse data sets whose folders or annotation files do not exist, or whose classes are not their folders.
 
     Raises:
         FileNotFoundError: naming them, and how to set them.
+        UserError: naming classes and folders.
     """
     missing = {}
     for loader in loaders:
@@ -43,6 +45,23 @@ def check_data_folders(cfg: Config, loaders: tuple[str, ...] = ('train_dataloade
         raise FileNotFoundError(
             f'no data at {", ".join(dict.fromkeys(missing.values()))}: put or link the data set there, or point to it '
             f'with --cfg-options {options}'
+        )
+    for loader in loaders:
+        _check_class_folders((cfg.get(loader) or {}).get('dataset') or {})
+
+
+def _check_class_folders(dataset: dict) -> None:
+    """Refuse classes other than the folders of a ``CustomDataset``, which numbers them in alphabetical order."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    has_folders = is_named(dataset, 'CustomDataset') and not dataset.get('ann_file') and dataset.get('with_label', True)
+    paths = [path for _, path in _data_paths(dataset, '')]
+    if not has_folders or not isinstance(classes, list | tuple) or not paths or is_url(root := paths[-1]):
+        return
+    folders = sorted(entry.name for entry in Path(root).iterdir() if entry.is_dir())
+    if folders != list(classes):
+        raise UserError(
+            f'{root} has the folders {folders}, but its classes are {list(classes)}: set classes to the names of the '
+            'folders, in this order, and make an empty folder for a class without pictures'
         )
 
 

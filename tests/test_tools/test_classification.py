@@ -236,3 +236,19 @@ def test_a_data_set_may_name_its_folder_in_one_word(write, classes_root, run_too
     with pytest.raises(SystemExit) as stopped:
         run_tool('train', config('validation'))
     assert_one_line(stopped.value, 'no data at .*/classes/validation: ')
+
+
+def test_classes_that_are_not_the_folders_are_refused(write, classes_root, run_tool, tmp_path):
+    """MMPretrain compares their numbers alone, and shows a traceback."""
+    metainfo = {f'{part}_dataloader.dataset.metainfo.classes': ['dark', 'light', 'red'] for part in ('train', 'val')}
+    run_tool('train', write(**metainfo))
+    for wrong in (['dark', 'light'], ['light', 'dark', 'red']):
+        config = write(**{**metainfo, 'val_dataloader.dataset.metainfo.classes': wrong})
+        with pytest.raises(SystemExit) as stopped:
+            run_tool('train', config)
+        folders = r"/classes/val has the folders \['dark', 'light', 'red'\], but its classes are "
+        assert_one_line(stopped.value, f'{folders}.*: set classes to the names of the folders, in this order')
+    (classes_root / 'val' / 'red').rename(tmp_path / 'red')
+    with pytest.raises(SystemExit) as stopped:
+        run_tool('train', write(**metainfo))
+    assert_one_line(stopped.value, r"/classes/val has the folders \['dark', 'light'\], .* an empty folder for a class")
