@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModule
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
+from mmengine.registry import DATASETS, OPTIMIZERS, TRANSFORMS, init_default_scope
 
 from mmsnnet.building import build_model, forget_pretrained
 from mmsnnet.engine import configured_input_shape
@@ -279,6 +279,16 @@ def test_detectors_cost_what_was_published():
     for level in (470, 596, 702, 807, 932, 1036, 1143, 1266, 1371, 1477, 1583, 1688, 1809):
         assert min(abs(cost / level - 1) for cost in costs) < 0.01
     assert [costs[0], costs[1]] == [min(costs), max(costs)] == pytest.approx([470, 1809], rel=0.01)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_optimizers_step(path):
+    cfg, weight = read(path), torch.nn.Parameter(torch.ones(2))
+    init_default_scope(cfg.default_scope)
+    optimizer = OPTIMIZERS.build({**cfg.optim_wrapper.optimizer, 'params': [weight]})
+    weight.square().sum().backward()
+    optimizer.step()
+    assert (weight < 1).all()
 
 
 @pytest.mark.parametrize('path', STITCHED, ids=lambda path: path.stem)

@@ -1,7 +1,8 @@
 # SN-Netv2's for ImageNet. The released cosine ends at a third of the rate.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
-    optimizer=dict(type='Lamb', lr=3e-5, weight_decay=0.02, max_grad_norm=None))
+    # A norm that no gradient reaches: nothing is clipped.
+    optimizer=dict(type='Lamb', lr=3e-5, weight_decay=0.02, max_grad_norm=1e9))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 300, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5, end=50),
