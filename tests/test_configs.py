@@ -264,8 +264,9 @@ def test_swins_shift_the_windows_of_every_other_block(path):
         for stage, depth in enumerate(anchor.stages):
             parts = [part for block in islice(blocks, depth) for part in block.modules()]
             shifts = [part.shift_size for part in parts if hasattr(part, 'shift_size')]
-            has_windows = image_size[0] // (4 * 2**stage) > 7
-            assert shifts == [(0, 0), (3, 3) if has_windows else (0, 0)] * (depth // 2)
+            window = anchor.window_size[0]
+            shift = window // 2 if image_size[0] // (4 * 2**stage) > window else 0
+            assert shifts == [(0, 0), (shift, shift)] * (depth // 2)
 
 
 @pytest.mark.usefixtures('_return_memory')

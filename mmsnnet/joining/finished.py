@@ -118,7 +118,7 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
         )
     _check_same('final_norm', small.vit.final_norm, large.vit.final_norm)
     _check_same('out_type', small.vit.out_type, large.vit.out_type)
-    space = StitchSpace(depths)
+    space = StitchSpace([anchor.stages for anchor in anchors])
     wanted = tuple(tapped_block(space, 0, block) for block in large.vit.out_indices)
     if small.vit.out_indices != wanted:
         raise UserError(
