@@ -12,6 +12,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.files import write_file
 from mmsnnet.models import locate_backbone, route_state_dict
 from mmsnnet.models.exits import heads_of_exit
+from mmsnnet.models.tasks import task_of
 from mmsnnet.models.weights import PRETRAINED_ARGS
 from mmsnnet.settings import is_named
 from mmsnnet.stitching import Route
@@ -83,34 +84,19 @@ def write_checkpoint(weights: dict[str, Tensor], meta: dict, path: Path) -> Path
     return write_file(path, lambda partial: torch.save(content, partial))
 
 
-def predictor_kind(model: nn.Module) -> str:
-    """``'segmentor'`` or ``'classifier'``, whose logits are one tensor; empty for other models."""
-    return 'segmentor' if hasattr(model, 'encode_decode') else 'classifier' if getattr(model, 'head', None) else ''
-
-
 class Predictor(nn.Module):
-    """A segmentor or classifier as a function of preprocessed images (B, 3, H, W).
-
-    It gives logits, a segmentor's (B, classes, H, W), a classifier's (B, classes).
+    """A segmentor or classifier as a function of preprocessed images (B, 3, H, W), which gives logits.
 
     Raises:
-        ValueError: the model is neither.
+        ValueError: the model is neither, when it is called.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.kind = predictor_kind(model)
-        if not self.kind:
-            raise UserError(
-                f'only segmentors and classifiers export to a file of operators, not {type(model).__name__}'
-            )
         self.model = model.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.kind == 'classifier':
-            return self.model(images, mode='tensor')
-        # Heads resize to the shape of the first image.
-        return self.model.encode_decode(images, [{'img_shape': tuple(images.shape[2:])}])
+        return task_of(self.model).logits(images)
 
 
 def export_onnx(predictor: Predictor, images: Tensor, path: Path, dynamic_batch: bool) -> Callable[[Tensor], Tensor]:

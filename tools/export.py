@@ -26,14 +26,13 @@ from mmsnnet.export import (
     Predictor,
     export_onnx,
     export_program,
-    predictor_kind,
     slim_config,
     slim_state_dict,
     write_checkpoint,
 )
 from mmsnnet.files import write_file, write_json
 from mmsnnet.models import find_backbone
-from mmsnnet.models.head_outputs import countable_outputs
+from mmsnnet.models.tasks import task_of
 from mmsnnet.stitching import Route, StitchSpace, read_records, route_of, select
 
 MIB = 2**20
@@ -105,12 +104,12 @@ def difference(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Ten
 
 def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """A model's raw output as one tensor."""
-    if predictor_kind(model):
+    if task_of(model).has_logits:
         return Predictor(model)
 
     def detector(images: Tensor) -> Tensor:
         # With fixed regions: predicted ones would change with the last digit.
-        outputs = countable_outputs(model, images, with_masks=True)
+        outputs = task_of(model).countable_outputs(images, with_masks=True)
         return torch.cat([leaf.flatten() for leaf in tree_leaves(outputs)])
 
     return detector
@@ -119,7 +118,7 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
     """Write the requested files; returns a function that runs each file, by its name."""
     loaded = {}
-    kind, two_images = predictor_kind(slim), images.repeat(2, 1, 1, 1)
+    kind, two_images = task_of(slim).name, images.repeat(2, 1, 1, 1)
     if args.onnx:
         path = args.out / f'{kind}.onnx'
         loaded[path] = export_onnx(Predictor(slim), images, path, dynamic_batch=False)
@@ -146,7 +145,7 @@ def main() -> None:
     # A few passes are not worth compiling the blocks again.
     cfg.model.backbone.pop('compile_blocks', None)
     model = build_model(cfg).eval()
-    if (args.onnx or args.torch_export) and not predictor_kind(model):
+    if (args.onnx or args.torch_export) and not task_of(model).has_logits:
         raise UserError(
             f'--onnx and --torch-export are for segmentors and classifiers, this is a {type(model).__name__}: leave '
             'them out for the slim checkpoint and config'

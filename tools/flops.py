@@ -14,6 +14,7 @@ from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.engine import configured_input_shape
 from mmsnnet.evaluation import format_table
 from mmsnnet.models import StitchedViT, find_backbone, model_cost, route_costs
+from mmsnnet.models.tasks import task_of
 from mmsnnet.stitching import Record, write_records
 
 
@@ -30,8 +31,8 @@ def main() -> None:
     shape = tuple(args.shape or configured_input_shape(model, cfg))
     records = cost_records(model, shape, Path(args.config).stem)
     print(f'One image of {shape[0]}x{shape[1]}. Backbone, neck and heads; no auxiliary heads, nor what only they read.')
-    if getattr(model, 'roi_head', None) is not None:
-        print('GFLOPs with as many regions as may be proposed, and without the mask head.')
+    if note := task_of(model).note_on_cost:
+        print(note)
     print(format_table(records))
     if args.json:
         write_records(records, args.json)

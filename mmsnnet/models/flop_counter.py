@@ -16,8 +16,8 @@ from mmsnnet.models.anchors import Anchor, Grid
 from mmsnnet.models.backbone import PlainViTBackbone, giving
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.exits import PerExit
-from mmsnnet.models.head_outputs import countable_outputs
 from mmsnnet.models.stitched_vit import find_backbone
+from mmsnnet.models.tasks import task_of
 from mmsnnet.stitching import Cost, CostTable, Exit, Route, all_layers
 from mmsnnet.stitching.cost import Part
 from mmsnnet.stitching.plan import layer_places
@@ -31,7 +31,7 @@ def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
 
     Args:
         model: a ``StitchedViT``, or a model that holds one and, like MMEngine's, takes ``mode='tensor'``. Auxiliary
-            heads, which only train, are not counted; of two-stage detectors see ``countable_outputs``.
+            heads, which only train, are not counted; of two-stage detectors see ``TwoStageDetection``.
     """
     backbone = find_backbone(model)
     route = backbone.route
@@ -76,7 +76,7 @@ def _measure_rest(model: nn.Module, backbone: PlainViTBackbone, images: Tensor) 
 
     def results(*given: Tensor) -> Any:
         with giving(backbone, given):
-            return countable_outputs(model, images)
+            return task_of(model).countable_outputs(images)
 
     params = _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)) - _num_params(backbone)
     rest = Cost(count_flops(results, model, *levels), params - _params_of_other_exits(model, backbone.exit))
@@ -103,7 +103,7 @@ def model_cost(model: nn.Module, input_shape: tuple[int, int]) -> Cost:
     images = torch.zeros(1, 3, *input_shape, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
-    flops = count_flops(lambda x: countable_outputs(model, x), model, images)
+    flops = count_flops(lambda x: task_of(model).countable_outputs(x), model, images)
     model.train(was_training)
     return Cost(flops, _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)))
 

@@ -17,7 +17,7 @@ from mmsnnet.models import find_backbone, route_costs
 from mmsnnet.models.blank_batch import blank_batch
 from mmsnnet.models.exits import ExitMaps
 from mmsnnet.models.flop_counter import model_cost
-from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.models.tasks import task_of
 from mmsnnet.stitching import Exit
 
 SWITCHED = 'l[0:2]-s[1:2]'
@@ -78,12 +78,12 @@ def test_an_anchor_s_route_is_its_finished_model_after_training_too(job, way):
     alone = [finished(job, model, index) for index in range(2)]
     backbone = find_backbone(model)
     with torch.no_grad():
-        expected = [head_outputs(anchor, images) for anchor in alone]
+        expected = [task_of(anchor).outputs(images) for anchor in alone]
     train_steps(model, images, [route for route in backbone.space if route.kind != 'anchor'])
     for index in range(2):
         backbone.set_route(index)
         with torch.no_grad():
-            assert same(head_outputs(model, images), expected[index])
+            assert same(task_of(model).outputs(images), expected[index])
         batch = images, blank_batch(model, 2, tuple(images.shape[2:]), 'cpu', boxes_per_side=2)[1]
         torch.manual_seed(0)
         mine = losses(model, batch)
@@ -97,13 +97,13 @@ def test_routes_with_a_switch_learn(job):
     backbone = find_backbone(model)
     backbone.set_route(SWITCHED)
     with torch.no_grad():
-        before = head_outputs(model, images)
+        before = task_of(model).outputs(images)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all('.anchors.' not in name for name in trained)
     train_steps(model, images, [SWITCHED])
     backbone.set_route(SWITCHED)
     with torch.no_grad():
-        assert not same(head_outputs(model, images), before)
+        assert not same(task_of(model).outputs(images), before)
 
 
 def test_own_exits_train_jointly_without_exactness(job):
@@ -123,7 +123,7 @@ def test_a_slim_model_holds_one_head_and_equals_the_supernet(job):
         slim = build_model(slim_config(cfg, route)).eval()
         slim.load_state_dict(slim_state_dict(model, route))
         with torch.no_grad():
-            expected, outputs = flat(head_outputs(model, images)), flat(head_outputs(slim, images))
+            expected, outputs = flat(task_of(model).outputs(images)), flat(task_of(slim).outputs(images))
         for mine, its in zip(outputs, expected, strict=True):
             torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
         assert 'PerExit' not in json.dumps(slim_config(cfg, route).model.to_dict(), default=str)
@@ -197,7 +197,7 @@ def test_refuses_maps_without_an_exit(make_config):
     cfg = make_exact(make_config())
     cfg.model.backbone.update(exits='shared', exact=None)
     with pytest.raises(UserError, match="set exits='own' in the backbone"):
-        head_outputs(build(cfg), images_of(cfg))
+        task_of(build(cfg)).outputs(images_of(cfg))
 
 
 def test_refuses_an_exit_without_a_head(make_config):
@@ -206,7 +206,7 @@ def test_refuses_an_exit_without_a_head(make_config):
     model = build(cfg)
     find_backbone(model).set_route(SWITCHED)
     with pytest.raises(UserError, match=r"no head for exit .* 'exact' and 'own_tunings' must be the backbone's"):
-        head_outputs(model, images_of(cfg))
+        task_of(model).outputs(images_of(cfg))
 
 
 def test_maps_keep_their_exit_when_copied():

@@ -14,7 +14,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.export import slim_config
 from mmsnnet.joining import add_to_config, find_new_route
 from mmsnnet.models import find_backbone, route_costs
-from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.models.tasks import task_of
 from mmsnnet.stitching import StitchSpace
 
 
@@ -41,7 +41,7 @@ def test_an_added_route_trains_and_changes_nothing_else(make_pair, stitch, run_t
         for id_ in range(2):
             for model in (before, after):
                 find_backbone(model).set_route(id_)
-            assert torch.equal(head_outputs(before, images), head_outputs(after, images))
+            assert torch.equal(task_of(before).outputs(images), task_of(after).outputs(images))
     fresh = torch.load(tmp_path / 'grown.pth', weights_only=False)['state_dict']
     own = {name for name in fresh if f'.{route}.' in name}
     assert any(not torch.equal(fresh[name], content['state_dict'][name]) for name in own)

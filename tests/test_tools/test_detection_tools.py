@@ -12,7 +12,7 @@ from toy_job import assert_one_line
 from mmsnnet.building import build_model, load_weights
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
-from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.models.tasks import task_of
 from mmsnnet.stitching import read_records
 
 
@@ -71,7 +71,7 @@ def test_slim_detector_detects_what_the_supernet_does(job, run_tool, tmp_path, n
     slim_maps, maps = (model.extract_feat(images) for model in (slim, supernet))
     for ours, theirs in zip(slim_maps, maps, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert head_outputs(slim, images)
+    assert task_of(slim).outputs(images)
 
 
 def test_slim_config_evaluates_in_mmdetection(job, run_tool, tmp_path):

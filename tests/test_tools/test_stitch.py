@@ -20,7 +20,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.export import slim_config, slim_state_dict
 from mmsnnet.models import find_backbone, model_cost, route_costs
 from mmsnnet.models.blank_batch import blank_batch
-from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.models.tasks import task_of
 
 
 def images_of(cfg: Config) -> torch.Tensor:
@@ -41,7 +41,7 @@ def test_anchors_routes_are_the_finished_models(kind, make_pair, stitch):
     for index in range(2):
         find_backbone(model).set_route(index)
         with torch.no_grad():
-            ours, theirs = (flat(head_outputs(each, images)) for each in (model, pair.finished(index)))
+            ours, theirs = (flat(task_of(each).outputs(images)) for each in (model, pair.finished(index)))
         assert len(ours) == len(theirs) > 0
         for our, their in zip(ours, theirs, strict=True):
             if kind in EXACT:
@@ -86,7 +86,9 @@ def test_converted_models_cost_and_export_like_any(kind, make_pair, stitch):
         slim.load_state_dict(slim_state_dict(model, route))
         assert costs[route.id] == model_cost(slim, CROP), route
         with torch.no_grad():
-            torch.testing.assert_close(head_outputs(slim, images), head_outputs(model, images), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                task_of(slim).outputs(images), task_of(model).outputs(images), rtol=1e-4, atol=1e-4
+            )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mmsnnet.models import find_backbone
 from mmsnnet.models.backbone import giving
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.flop_counter import shapes_of
-from mmsnnet.models.head_outputs import head_outputs
+from mmsnnet.models.tasks import task_of
 from mmsnnet.models.tuning import folded_updates
 from mmsnnet.settings import check_int, check_word
 from mmsnnet.stitching import Route, Run, Switch
@@ -143,7 +143,9 @@ class LatencyBench:
     def _run(self) -> Any:
         """One pass of the route that is set."""
         with self._precision():
-            return self.backbone(self.images) if self.model is self.backbone else head_outputs(self.model, self.images)
+            return (
+                self.backbone(self.images) if self.model is self.backbone else task_of(self.model).outputs(self.images)
+            )
 
     def _timed_run(self) -> Callable[[], Any]:
         return captured(self._run, self.device, WARMUP_PASSES) if self.setting.cuda_graph else self._run
