@@ -1,13 +1,15 @@
 """A stitched classifier through the command lines: train, evaluate, export, and train beside finished anchors."""
 
 import json
+import re
 from pathlib import Path
 
+import cv2
 import pytest
 import timm
 import torch
 from mmengine.config import ConfigDict
-from toy_classification_job import SIZE, swin_backbone, teach
+from toy_classification_job import CLASSES, SIZE, swin_backbone, teach
 from toy_job import assert_one_line
 from toys import randomise
 
@@ -17,6 +19,7 @@ from mmsnnet.errors import UserError
 from mmsnnet.stitching import read_records
 
 ROUTE = 'l[0:2]-s[1:2]'
+PAGE = Path(__file__).parents[2] / 'docs' / 'classification.md'
 
 
 @pytest.fixture
@@ -252,3 +255,31 @@ def test_classes_that_are_not_the_folders_are_refused(write, classes_root, run_t
     with pytest.raises(SystemExit) as stopped:
         run_tool('train', write(**metainfo))
     assert_one_line(stopped.value, r"/classes/val has the folders \['dark', 'light'\], .* an empty folder for a class")
+
+
+def test_an_exported_route_runs_on_a_picture_as_the_page_says(
+    trained, run_tool, classes_root, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip('onnxscript')
+    run_tool('export', *trained, '--route', ROUTE, '--out', tmp_path / 'route', '--onnx', '--repetitions', 1)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('photo.jpg', cv2.imread(str(classes_root / 'val' / 'red' / '0.png')))
+    blocks = re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.DOTALL)
+    by_mmpretrain, by_onnxruntime = (block for block in blocks if 'photo.jpg' in block)
+    capsys.readouterr()
+    names = {}
+    exec(by_mmpretrain, names)
+    expected = names['result']
+    assert capsys.readouterr().out.endswith(f'{expected["pred_class"]} {expected["pred_score"]}\n')
+    for ours, theirs in (
+        (r'CLASSES = .*', f'CLASSES = {CLASSES}'),
+        (r'\(48, 48\)', f'({SIZE}, {SIZE})'),
+        (r'\[123.675, 116.28, 103.53\]', '[120.0] * 3'),
+        (r'\[58.395, 57.12, 57.375\]', '[60.0] * 3'),
+    ):
+        by_onnxruntime, count = re.subn(ours, theirs, by_onnxruntime)
+        assert count == 1
+    exec(by_onnxruntime, names)
+    assert capsys.readouterr().out == f'{expected["pred_class"]}\n'
+    scores = torch.softmax(torch.from_numpy(names['logits'][0]), 0)
+    torch.testing.assert_close(scores.tolist(), expected['pred_scores'].tolist(), rtol=1e-4, atol=1e-5)
