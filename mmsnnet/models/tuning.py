@@ -86,10 +86,11 @@ class AdaptedBlock(nn.Module):
 
     def __init__(self, block: nn.Module, rank: int) -> None:
         super().__init__()
-        # In a tuple, the block is not registered: its weights belong to the anchor.
+        # In tuples, block and layers are not registered: their weights belong to the anchor.
         self._block = (block,)
+        self._linears = tuple(_linear_layers(block))
         self.updates = nn.ModuleDict()
-        for name, linear in _linear_layers(block):
+        for name, linear in self._linears:
             linear.__class__ = AdaptableLinear
             self.updates[name.replace('.', '_')] = LowRankUpdate(linear.in_features, linear.out_features, rank)
 
@@ -106,7 +107,7 @@ class AdaptedBlock(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Keep each matrix with its update."""
-        for name, linear in _linear_layers(self._block[0]):
+        for name, linear in self._linears:
             update = self._update(name)
             update.folded = linear.weight + update.matrix(linear.weight.dtype)
 
@@ -118,7 +119,7 @@ class AdaptedBlock(nn.Module):
     def folded_state_dict(self) -> dict[str, Tensor]:
         """The block's weights with the updates in them."""
         weights = dict(self._block[0].state_dict())
-        for name, _ in _linear_layers(self._block[0]):
+        for name, _ in self._linears:
             weight, update = weights[f'{name}.weight'], self._update(name)
             weights[f'{name}.weight'] = (weight.double() + update.matrix(torch.float64)).to(weight.dtype)
         return weights
@@ -129,21 +130,22 @@ class AdaptedBlock(nn.Module):
     @contextmanager
     def _switched_on(self) -> Iterator[None]:
         block = self._block[0]
-        linears = dict(_linear_layers(block))
         # Some attention adds its bias inside of a matrix product that bypasses the layer, unless it is told not to.
         attention = getattr(block, 'attn', None)
         separate = getattr(attention, 'qkv_bias_separate', None)
         if separate is not None:
             attention.qkv_bias_separate = True
-        for name, linear in linears.items():
+        for name, linear in self._linears:
             linear.update = (self._update(name),)
         # A finished anchor stays in evaluation mode. Its drop path and dropout are for what trains.
-        block.train(self.training)
+        if self.training:
+            block.train()
         try:
             yield
         finally:
-            block.eval()
-            for linear in linears.values():
+            if self.training:
+                block.eval()
+            for _, linear in self._linears:
                 linear.update = ()
             if separate is not None:
                 attention.qkv_bias_separate = separate
