@@ -64,6 +64,17 @@ def classifiers(make_config, make_detection_config, index):
     return anchor_config(classification_config(make_config(), Path('classes')), index)
 
 
+def swins(make_config, make_detection_config, index):
+    """Levels leave at the ends of two stages."""
+    cfg, width = anchor_config(make_config(), index), WIDTHS[index] // 2
+    swin = dict(model='swin_tiny_patch4_window7_224', img_size=CROP, patch_size=8, window_size=2, num_heads=(2, 2))
+    stage = DEPTHS[index] // 2
+    cfg.model.backbone.anchor = ConfigDict(swin, embed_dim=width, depths=(stage, stage), drop_path_rate=0.0)
+    cfg.model.backbone.out_indices = [stage - 1, 2 * stage - 1]
+    cfg.model.decode_head = ConfigDict(UPER, in_channels=[width, 2 * width], in_index=[0, 1])
+    return cfg
+
+
 def single_stages(make_config, make_detection_config, index):
     cfg = anchor_config(make_detection_config(), index)
     for part in ('rpn_head', 'roi_head'):
@@ -115,7 +126,7 @@ def maes(make_config, make_detection_config, index):
     return uper_config(make_config(), index, 'MAE', None, 2)
 
 
-EXACT = (anchors, cascades, classifiers, detectors, single_stages)
+EXACT = (anchors, cascades, classifiers, detectors, single_stages, swins)
 PAIRS = (*EXACT, segmenters, upernets, beits, maes)
 
 
