@@ -40,8 +40,27 @@ def seed_each_sample(runner: Runner, seed: int) -> None:
         vars(loader)['batch_sampler'] = _DrawingSampler(_batches_from_the_first(runner), loop)
     if isinstance(loop, IterBasedTrainLoop):
         loader._iterator = None
-        # A resumed loop takes and drops every batch that it has trained on: here it takes and drops None.
-        loop.dataloader_iterator = chain(repeat(None, loop.iter), loader)
+        if hasattr(loop.dataloader_iterator, 'skip_iter'):
+            loop.dataloader_iterator = _Rest(loader)
+        else:
+            # A resumed loop takes and drops every batch that it has trained on: here it takes and drops None.
+            loop.dataloader_iterator = chain(repeat(None, loop.iter), loader)
+
+
+class _Rest:
+    """Batches that are still to be trained on, for a loop that asks its iterator to skip others: onedl-mmengine's."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.batches = iter(loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches
+
+    def __next__(self) -> Any:
+        return next(self.batches)
+
+    def skip_iter(self, num_iters: int) -> None:
+        """The batch sampler has skipped them."""
 
 
 def _load(dataset: Dataset, seed: int, rank: int, draws: Sequence[Draw | int]) -> list[Any]:

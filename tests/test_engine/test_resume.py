@@ -16,8 +16,10 @@ from mmcv.transforms import TRANSFORMS
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import BatchSampler
 
+from mmsnnet.engine.data_order import seed_each_sample
 from mmsnnet.engine.randomness import seeded
 from mmsnnet.errors import UserError
 
@@ -198,6 +200,18 @@ def test_resumed_run_reads_no_image_that_it_has_trained_on(make_config):
     DrawNoise.read.clear()
     _, rest = train(with_noise(random_model(make_config, resume=True)))
     assert len(DrawNoise.read) == 2 * len(rest) < 2 * ITERATIONS
+
+
+def test_a_loop_that_asks_its_iterator_to_skip_gets_the_rest(make_config, monkeypatch):
+    """As that of onedl-mmengine does."""
+    monkeypatch.setattr(_InfiniteDataloaderIterator, 'skip_iter', lambda *_: None, raising=False)
+    runner = Runner.from_cfg(with_noise(random_model(make_config)))
+    runner._train_loop = loop = runner.build_train_loop(runner._train_loop)
+    loop._iter = 5
+    seed_each_sample(runner, seed=0)
+    DrawNoise.read.clear()
+    loop.dataloader_iterator.skip_iter(5)
+    assert len(next(loop.dataloader_iterator)['inputs']) == len(DrawNoise.read) == 2
 
 
 def test_refuses_epochs_without_a_batch(make_config):
