@@ -7,3 +7,5 @@ model = dict(
             embed_dim=24, depths=(2, 2, 2), num_heads=(2, 4, 8))),
     # Each stage but the first doubles the width.
     head=dict(in_channels=96))
+# At the rate of plain ViTs, the large one of these learns less than the small one.
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
