@@ -245,9 +245,9 @@ def _count_attention(inputs: list, outputs: list) -> int:
 
 
 def shapes_of(module: nn.Module) -> tuple:
-    """What the cost of a module depends on: shapes of parameters, and whether attention has windows."""
+    """What the cost of a module depends on: shapes of parameters, and whether attention has windows, shifted or not."""
     shapes = tuple((name, *parameter.shape) for name, parameter in module.named_parameters())
-    return (getattr(module, 'window_size', None), *shapes)
+    return (getattr(module, 'window_size', None), getattr(module, 'shift_size', None), *shapes)
 
 
 def _num_params(module: nn.Module | None) -> int:

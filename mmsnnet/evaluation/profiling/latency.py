@@ -213,8 +213,8 @@ class LatencyBench:
         if isinstance(step, Run):
             return step.anchor, bool(step.tuning), shapes_of(self.backbone.anchors[step.anchor].blocks[step.start])
         if isinstance(step, Switch):
-            return step.layer[:2]
-        return len(step.levels), tuple(layer[:2] for layer in step.layers)
+            return step.layer.direction, shapes_of(self.backbone.layer(step.layer))
+        return len(step.levels), step.stage, tuple(shapes_of(self.backbone.layer(layer)) for layer in step.layers)
 
     def _covering_routes(self) -> list[Route]:
         """The anchors, and the first route with each kind of part that no route before has."""

@@ -154,6 +154,18 @@ def test_parts_are_those_of_the_route(bench):
     assert kinds == ['embed', 1, 1, 1, 'down', 0, 'up', 1, 1, 1, 1, 'rest']
 
 
+def test_parts_of_different_stages_are_of_different_kinds():
+    """Layers and exits of a later stage are wider, and have fewer tokens; windows are shifted in every other block."""
+    space = dict(depths=(4, 8), out_indices=(3, 7), two_way=False, window=2)
+    bench = LatencyBench(toy_backbone('swin', final_norm=True, **space), SETTING)
+    routes = [bench.backbone.space.find(name) for name in ('s[0:4]', 'l[0:8]', 's[0:1]-l[1:8]')]
+    small, large, stitched = (bench._parts(route) for route in routes)
+    # A tap after each stage, and two kinds of blocks in each, the first of which merges patches in the second stage.
+    assert len(set(small)) == len(small) == 8
+    assert len(set(large)) == 1 + 2 + 3 + 2 + 1
+    assert len(set(stitched) - set(small) - set(large)) == 1
+
+
 def test_covering_routes_have_every_kind_of_part_and_are_few(bench):
     covering = bench._covering_routes()
     parts = {part for route in covering for part in bench._parts(route)}
