@@ -69,7 +69,10 @@ def read_data_set(cfg: Config, part: str) -> tuple[Any, list[str]]:
     ]
     dataset = DATASETS.build({**settings, 'pipeline': steps}) if len(steps) == 2 else None
     if not hasattr(dataset, 'reduce_zero_label'):
-        raise UserError(f'{cfg.filename} has no {part} data with maps of classes: give a config of MMSegmentation')
+        raise UserError(
+            f'{cfg.filename} has no {part} data with maps of classes: give a config of MMSegmentation, whose data sets '
+            'no other wraps'
+        )
     return dataset, [name.strip().replace('/', '-') for name in dataset.metainfo['classes']]
 
 

@@ -64,12 +64,13 @@ def check_finished(model: nn.Module, given: Mapping[str, Tensor] | None = None) 
             )
         for index, weights in enumerate(part.weight_sources):
             anchor = f'{name}.anchors.{index}'.removeprefix('.')
+            example = 'backbone.anchors.0.' if part is backbone else f'{name}.'
             problem = _not_given(part.anchors[index], anchor, given)
             if problem and (is_whole or not weights):
                 raise UserError(
                     f'{anchor} stays as it is (exact={backbone.exact!r}), but nothing loads its weights ({problem}): '
                     "give it init_cfg=dict(type='Pretrained', checkpoint=PATH, prefix=PREFIX), with the PREFIX of its "
-                    "keys, such as 'decode_head.', or set load_from"
+                    f'keys, such as {example!r}, or set load_from'
                 )
         problem = is_whole and _not_given(part, name, given)
         if problem:
@@ -127,17 +128,30 @@ def wanted_channels(reader: nn.Module, levels: Sequence[int]) -> int | list[int]
     """What ``in_channels`` of a neck or head must be for levels of so many channels; None if they are that.
 
     Heads say with ``in_index`` which levels they read, and may concatenate them.
+
+    Raises:
+        ValueError: a level that does not exist.
     """
     if not hasattr(reader, 'in_channels'):
         return None
     given, index = _listed(reader.in_channels), getattr(reader, 'in_index', None)
-    read = list(levels) if index is None else [levels[level] for level in _listed(index)]
+    read = list(levels) if index is None else [_level(levels, level) for level in _listed(index)]
     if getattr(reader, 'input_transform', None) == 'resize_concat':
-        read = [sum(read)]
+        # Such a head is given a list, and keeps its sum.
+        return None if given == [sum(read)] else read
     # Some read only one level of those that they get, or give one number for all.
     if given == read or (len(given) != len(read) and set(given) <= set(read)):
         return None
     return read[0] if len(set(read)) == 1 else read
+
+
+def _level(levels: Sequence[int], index: int) -> int:
+    if not -len(levels) <= index < len(levels):
+        raise UserError(
+            f'a head has in_index {index}, but {len(levels)} levels leave the backbone: set in_index below '
+            f'{len(levels)}, or add blocks to out_indices'
+        )
+    return levels[index]
 
 
 def _listed(value: int | Sequence[int]) -> list[int]:

@@ -124,8 +124,8 @@ def find_place(backbone: PlainViTBackbone, name: str) -> Place | None:
         part, *rest = rest[0].split('_')
     if part == 'anchors':
         anchor = int(rest[0])
-        if rest[1] == 'norm':
-            # It follows the blocks.
+        if rest[1] in ('norm', 'pool'):
+            # They follow the blocks.
             return Place(anchor, backbone.anchors[anchor].depth)
         return Place(anchor, int(rest[2]) + 1 if rest[1] == 'blocks' else 0)
     if part in ('up', 'down', 'out'):

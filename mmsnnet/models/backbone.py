@@ -20,9 +20,9 @@ from mmsnnet.stitching.plan import layer_places, tapped_block
 
 
 class State(NamedTuple):
-    """How far a pass has come: tokens (B, N, C), their grid (h, w), and the output levels that have left.
+    """How far a pass has come: tokens (B, N, C), the grid (h, w) of patches, and the output levels that have left.
 
-    Tokens of windowed anchors are maps (B, h, w, C).
+    Tokens of windowed anchors and Swins are maps (B, h, w, C), in later stages of a Swin smaller than the grid.
     """
 
     tokens: Tensor

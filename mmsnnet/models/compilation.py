@@ -11,6 +11,7 @@ from torch import nn
 
 from mmsnnet.errors import UserError
 
+_KINDS_OF_PARTS = 128
 _MODES_WITH_CUDA_GRAPHS = ('reduce-overhead', 'max-autotune')
 
 
@@ -28,6 +29,12 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
         return
     arguments = {} if options is True else options
     _check_no_cuda_graphs(arguments)
+    # Only now: it takes long to import.
+    import torch._dynamo
+
+    # PyTorch runs a code as it is after so many kinds of it. All blocks of a family share theirs, and differ by stage,
+    # width, shift of windows and rate of drop path.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _KINDS_OF_PARTS)
     parts = [block for anchor in backbone.anchors for block in anchor.blocks]
     parts += [layer for layers in (*backbone.up, *backbone.down, *backbone.out) for layer in layers.values()]
     parts += [part for tuning in getattr(backbone, 'tunings', {}).values() for part in tuning.parts()]

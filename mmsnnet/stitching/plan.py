@@ -177,14 +177,16 @@ def _block_of_small(boundaries: Sequence[int], block: int) -> int:
 def _levels_of(space: StitchSpace, spans: Sequence[Span], out_indices: Sequence[int]) -> dict[int, list[int]]:
     """For blocks of the first of some spans, the output levels that leave after them.
 
-    Where spans overlap, as those of a sliding window may, a level leaves from the last that has it.
+    Spans of a sliding window may overlap: a level then leaves from the last that has it. They may skip blocks, too:
+    their level leaves before the gap.
     """
     levels_of: dict[int, list[int]] = {}
     for level, out_index in enumerate(out_indices):
         blocks = [tapped_block(space, span.anchor, out_index) for span in spans]
         first, *later = (span.start <= block < span.stop for block, span in zip(blocks, spans, strict=True))
-        if first and not any(later):
-            levels_of.setdefault(blocks[0], []).append(level)
+        skipped = len(spans) > 1 and blocks[0] >= spans[0].stop and blocks[1] < spans[1].start
+        if skipped or (first and not any(later)):
+            levels_of.setdefault(min(blocks[0], spans[0].stop - 1), []).append(level)
     return levels_of
 
 

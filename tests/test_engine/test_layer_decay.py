@@ -32,6 +32,13 @@ def scales(model: nn.Module, rate) -> dict[str, tuple[float, float]]:
     return found
 
 
+@pytest.mark.parametrize(('family', 'name'), [('siglip', 'attn_pool.q.weight'), ('beit', 'fc_norm.weight')])
+def test_pooling_learns_as_the_norm_before_it(family, name):
+    backbone = toy_backbone(family, out_type='pooled', out_indices=(-1,), exits='own')
+    assert backbone.get_parameter(f'anchors.1.pool.{name}') is not None
+    assert find_place(backbone, f'anchors.1.pool.{name}') == (1, 4)
+
+
 @pytest.mark.parametrize('family', FAMILIES)
 def test_every_trained_parameter_is_in_one_group(family):
     model = Model(toy_backbone(family))

@@ -190,6 +190,22 @@ def test_routes_share_few_compiled_parts(family):
     assert 4 <= len(graphs) <= 10
 
 
+def test_many_kinds_of_parts_are_all_compiled():
+    """PyTorch by itself compiles a code eight times, and then runs it as it is. Each drop path rate is a kind."""
+    graphs = []
+
+    def compiler(graph: torch.fx.GraphModule, _: list) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    arguments = dict(depths=(2, 12), out_indices=(11,), timm_kwargs={'drop_path_rate': 0.5})
+    compiled = toy_backbone(**arguments, compile_blocks={'backend': compiler}).train()
+    compiled.set_route('l[0:12]')
+    compiled(native_images('deit3'))
+    assert len(graphs) == 12
+
+
 @pytest.mark.parametrize(
     'compile_blocks',
     [

@@ -1,10 +1,13 @@
 """Swin Transformers as anchors: stages of other widths and sizes, and SN-Net v1's space between them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from timm.layers import LayerNorm
 from toys import outputs_of_all, randomise, timm_features, toy_anchor, toy_images, toy_vit_like
 
+from mmsnnet.engine.exit_checks import wanted_channels
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import SharedPrefixes
 from mmsnnet.models import (
@@ -141,3 +144,33 @@ def test_refuses_anchors_that_differ(second, message):
 def test_refuses_a_class_token_that_swins_do_not_have():
     with pytest.raises(UserError, match='needs a class token, this SwinTransformer has none'):
         create_anchor(**toy_anchor('swin'), out_type='cls_and_avg')
+
+
+def test_refuses_to_make_the_final_norm_part_of_its_last_block():
+    with pytest.raises(UserError, match='norm_last_block is for plain ViTs, this is a SwinTransformer'):
+        create_anchor(**toy_anchor('swin', 4), norm_last_block=True)
+
+
+@pytest.mark.parametrize(
+    ('head', 'wanted'),
+    [
+        (dict(in_channels=[16, 32], in_index=[0, 1]), None),
+        (dict(in_channels=32, in_index=1), None),
+        (dict(in_channels=32, in_index=-1), None),
+        (dict(in_channels=48, in_index=[0, 1], input_transform='resize_concat'), None),
+        (dict(in_channels=32), None),
+        (dict(in_channels=32, in_index=0), 16),
+        (dict(in_channels=[32, 32], in_index=[0, 1]), [16, 32]),
+        (dict(in_channels=64, in_index=[0, 1], input_transform='resize_concat'), [16, 32]),
+        (dict(in_channels=24), [16, 32]),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_heads_must_read_the_widths_of_their_levels(head, wanted):
+    assert wanted_channels(SimpleNamespace(**head), (16, 32)) == wanted
+
+
+def test_heads_must_read_levels_that_there_are():
+    with pytest.raises(UserError, match='a head has in_index 2, but 2 levels leave the backbone'):
+        wanted_channels(SimpleNamespace(in_channels=16, in_index=2), (16, 32))

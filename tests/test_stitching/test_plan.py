@@ -159,6 +159,16 @@ def test_levels_leave_a_window_through_layers_of_their_own(depths, out_indices, 
         assert all(space.stage_of(len(depths) - 1, out) == stages[level] for level, out in enumerate(out_indices))
 
 
+@pytest.mark.parametrize('own_exits', [False, True])
+@pytest.mark.parametrize('window', [1, 2, 3, 4])
+def test_every_level_leaves_a_window_once(window, own_exits):
+    """A wide one may skip blocks. Their level leaves before the gap."""
+    space = StitchSpace((4, 4, 4), two_way=False, window=window)
+    for route in space:
+        taps = [step for step in make_plan(space, route, (0, 1, 2, 3), own_exits) if isinstance(step, Tap)]
+        assert [level for tap in taps for level in tap.levels] == [0, 1, 2, 3], route
+
+
 def test_all_layers_of_12_24():
     layers = all_layers(StitchSpace((12, 24)))
     assert layers == [*(Layer('up', 0, k) for k in range(1, 13)), *(Layer('down', 0, k) for k in range(1, 12))]

@@ -2,7 +2,7 @@
 _base_ = './lamb_50e.py'
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, weight_decay=0.05),
-    # No decay of norms and biases.
+    # No decay of norms and biases, but for what custom_keys name.
     paramwise_cfg=dict(flat_decay_mult=0.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),

@@ -1,4 +1,5 @@
-# SN-Net v1's for Swin on ImageNet: stitching layers learn at 1e-3, anchors and their classifiers at a tenth of it.
+# SN-Net v1's for Swin on ImageNet: stitching layers learn at 1e-3, anchors and their classifiers at a tenth of it. Only
+# the biases of stitching layers decay.
 _base_ = './adamw_50e.py'
 optim_wrapper = dict(
     clip_grad=dict(max_norm=5.),

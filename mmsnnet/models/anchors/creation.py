@@ -59,6 +59,8 @@ def create_anchor(
     if constant_drop_path is not None:
         _set_drop_path(vit, constant_drop_path)
     if norm_last_block:
+        if not hasattr(vit, 'blocks'):
+            raise UserError(f'norm_last_block is for plain ViTs, this is a {type(vit).__name__}: leave it out')
         vit.blocks[-1].final_norm = final_norm_of(vit)
         vit.blocks[-1].register_forward_hook(_apply_final_norm)
     anchor = wrap_vit(vit, with_cp=with_cp, final_norm=final_norm, out_type=out_type)
