@@ -10,7 +10,7 @@ from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import PlainViTBackbone, locate_backbone
+from mmsnnet.models import AnchorBackbone, locate_backbone
 from mmsnnet.registry import OPTIM_WRAPPER_CONSTRUCTORS, register
 from mmsnnet.stitching import Layer
 from mmsnnet.stitching.plan import layer_places
@@ -111,7 +111,7 @@ def parameter_groups(
     return list(groups.values())
 
 
-def find_place(backbone: PlainViTBackbone, name: str) -> Place | None:
+def find_place(backbone: AnchorBackbone, name: str) -> Place | None:
     """Where one of a backbone's parameters stands; None for what is no part of anchors and stitching layers.
 
     What a tuning has in place of a block or stitching layer stands where that one does.
@@ -147,9 +147,9 @@ def format_groups(groups: Sequence[dict]) -> str:
     return '\n'.join(lines)
 
 
-def _locate(model: nn.Module) -> tuple[str, PlainViTBackbone]:
+def _locate(model: nn.Module) -> tuple[str, AnchorBackbone]:
     try:
-        return locate_backbone(model, PlainViTBackbone)
+        return locate_backbone(model, AnchorBackbone)
     except UserError as error:
         raise UserError(
             f'layer decay needs one StitchedViT, AnchorViT or RouteViT in {type(model).__name__}, whose backbone is a '

@@ -2,7 +2,7 @@
 
 from mmsnnet.models.anchor_vit import AnchorViT
 from mmsnnet.models.anchors import Anchor, create_anchor
-from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.backbone import AnchorBackbone
 from mmsnnet.models.classifiers import TimmClassifier
 from mmsnnet.models.exits import ExitMaps, PerExit
 from mmsnnet.models.flop_counter import model_cost, route_costs
@@ -16,10 +16,10 @@ from mmsnnet.models.weights import find_mismatch
 
 __all__ = [
     'Anchor',
+    'AnchorBackbone',
     'AnchorViT',
     'ExitMaps',
     'PerExit',
-    'PlainViTBackbone',
     'RouteViT',
     'SimpleFPN',
     'StitchedViT',

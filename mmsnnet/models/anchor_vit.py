@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.backbone import AnchorBackbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.registry import MODELS, register
 
 
 @register(MODELS)
-class AnchorViT(PlainViTBackbone):
+class AnchorViT(AnchorBackbone):
     """One timm ViT alone, with the features and options it has as an anchor. It has a single route.
 
     Args:

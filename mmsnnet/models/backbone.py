@@ -30,7 +30,7 @@ class State(NamedTuple):
     levels: tuple[Tensor | None, ...]
 
 
-class PlainViTBackbone(BaseModule):
+class AnchorBackbone(BaseModule):
     """A backbone over anchors: creates, loads and freezes them, and runs the plan of one route.
 
     Stitching layers, where there are any, lie in ``up``, ``down`` and ``out`` by pair of anchors and boundary.
@@ -182,7 +182,7 @@ class PlainViTBackbone(BaseModule):
         """What a step of a plan runs in place of its anchor's blocks, by index; None for the blocks themselves."""
         return None
 
-    def train(self, mode: bool = True) -> 'PlainViTBackbone':
+    def train(self, mode: bool = True) -> 'AnchorBackbone':
         super().train(mode)
         for index in self.frozen_anchors:
             self.anchors[index].eval()
@@ -215,7 +215,7 @@ class PlainViTBackbone(BaseModule):
 
 
 @contextmanager
-def giving(backbone: PlainViTBackbone, levels: tuple[Tensor, ...]) -> Iterator[None]:
+def giving(backbone: AnchorBackbone, levels: tuple[Tensor, ...]) -> Iterator[None]:
     """Let a backbone give these levels at once, as those of the route that is set: only what follows it runs."""
     backbone.forward = lambda images: backbone.leave(levels)
     try:

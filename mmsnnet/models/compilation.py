@@ -19,7 +19,7 @@ def compile_parts(backbone: nn.Module, options: Mapping[str, Any] | bool = True)
     """Compile every block and stitching layer in place. Each compiles when it first runs.
 
     Args:
-        backbone: a ``PlainViTBackbone``.
+        backbone: a ``AnchorBackbone``.
         options: True, or arguments of ``torch.compile``; False leaves all as written.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmsnnet.models.anchor_vit import AnchorViT
 from mmsnnet.models.anchors import Anchor, Grid
-from mmsnnet.models.backbone import PlainViTBackbone, giving
+from mmsnnet.models.backbone import AnchorBackbone, giving
 from mmsnnet.models.compilation import uncompiled
 from mmsnnet.models.exits import PerExit
 from mmsnnet.models.stitched_vit import find_backbone
@@ -43,7 +43,7 @@ def route_costs(model: nn.Module, input_shape: tuple[int, int]) -> CostTable:
 
 
 def _cost_table(
-    model: nn.Module, backbone: PlainViTBackbone, input_shape: tuple[int, int], exits: Iterable[Route]
+    model: nn.Module, backbone: AnchorBackbone, input_shape: tuple[int, int], exits: Iterable[Route]
 ) -> CostTable:
     """Cost of every route of a backbone in a model.
 
@@ -67,7 +67,7 @@ def _cost_table(
     return CostTable([backbone.plan_of(route) for route in backbone.space], parts, used_levels)
 
 
-def _measure_rest(model: nn.Module, backbone: PlainViTBackbone, images: Tensor) -> tuple[tuple[int, ...], Cost]:
+def _measure_rest(model: nn.Module, backbone: AnchorBackbone, images: Tensor) -> tuple[tuple[int, ...], Cost]:
     """The output levels that neck and heads read at the exit of the route that is set, and the cost of neck and heads.
 
     The backbone does not run: neck and heads get blank levels.
@@ -129,7 +129,7 @@ def _without_memory(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, {id(tensor): nn.Parameter(tensor.to('meta'), False) for tensor in tensors})
 
 
-def _measure_parts(backbone: PlainViTBackbone, images: Tensor) -> dict[Part, Cost]:
+def _measure_parts(backbone: AnchorBackbone, images: Tensor) -> dict[Part, Cost]:
     parts: dict[Part, Cost] = {}
     tokens_after = []
     for index, anchor in enumerate(backbone.anchors):
@@ -172,7 +172,7 @@ def _measure_exit(anchor: Anchor, tokens: Tensor, grid: Grid, stage: int) -> Cos
     return Cost(flops, _num_params(anchor.norm_after(stage)) + _num_params(anchor.pool))
 
 
-def _measure_layers(backbone: PlainViTBackbone, tokens_after: Sequence[Sequence[Tensor]]) -> dict[Part, Cost]:
+def _measure_layers(backbone: AnchorBackbone, tokens_after: Sequence[Sequence[Tensor]]) -> dict[Part, Cost]:
     """The cost of each stitching layer, from the tokens of each anchor after each number of blocks."""
     parts: dict[Part, Cost] = {}
     flops_of: dict[tuple, int] = {}

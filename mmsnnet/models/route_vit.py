@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.backbone import AnchorBackbone
 from mmsnnet.models.stitched_vit import StitchedViT
 from mmsnnet.models.tuning import block_weights
 from mmsnnet.models.weights import without_pretrained
@@ -15,7 +15,7 @@ from mmsnnet.stitching.plan import used_layers
 
 
 @register(MODELS)
-class RouteViT(PlainViTBackbone):
+class RouteViT(AnchorBackbone):
     """The backbone of an exported route: its blocks, with stitching layers folded to plain affine maps.
 
     Parameters have the names they have in the ``StitchedViT``.

@@ -6,7 +6,7 @@ from typing import TypeVar
 from torch import nn
 
 from mmsnnet.errors import UserError
-from mmsnnet.models.backbone import PlainViTBackbone
+from mmsnnet.models.backbone import AnchorBackbone
 from mmsnnet.models.compilation import compile_parts
 from mmsnnet.models.stitching_layer import StitchingLayer
 from mmsnnet.models.tuning import WAYS, Tuning
@@ -26,11 +26,11 @@ from mmsnnet.stitching import (
 )
 from mmsnnet.stitching.plan import used_layers
 
-Backbone = TypeVar('Backbone', bound=PlainViTBackbone)
+Backbone = TypeVar('Backbone', bound=AnchorBackbone)
 
 
 @register(MODELS)
-class StitchedViT(PlainViTBackbone):
+class StitchedViT(AnchorBackbone):
     """Stitched ViTs (SN-Netv2, "Stitched ViTs are Flexible Vision Backbones", ECCV 2024), plain ones or Swins.
 
     ``forward`` runs the route that is set, at first the largest anchor alone; it never chooses one. In the paper, the
