@@ -33,7 +33,7 @@ METRICS = {'coco': 'coco/bbox_mAP', 'imagenet': 'accuracy/top1'}
 CONFIGS = [
     path
     for folder in DATA_ROOTS
-    for path in sorted((ROOT / 'configs' / folder).glob('stitched-*.py'))
+    for path in sorted((ROOT / 'configs' / folder).glob('*.py' if folder == 'imagenet' else 'stitched-*.py'))
     # The same model with another schedule.
     if not re.search('head-lr10|mask-rcnn_8xb8-amp-lsj-36e', path.name)
 ]
@@ -44,12 +44,13 @@ def forget_weights(cfg: Config, folder: Path) -> None:
     forget_pretrained(cfg.model)
     parts = [part for value in cfg.model.values() for part in (value if isinstance(value, list) else [value])]
     heads = [head for part in parts if isinstance(part, dict) for head in part.get('heads', ())]
-    for part in (*cfg.model.backbone.anchors, *heads):
+    backbone = cfg.model.backbone
+    for part in (*(backbone.get('anchors') or [backbone.anchor]), *heads, cfg.model.get('head', {})):
         part.pop('init_cfg', None)
     if teacher := cfg.model.get('teacher'):
         teacher.file = str(folder / 'teacher.pth')
         torch.save(timm.create_model(teacher.model).state_dict(), teacher.file)
-    if cfg.model.backbone.get('exact'):
+    if backbone.get('exact'):
         cfg.load_from = str(folder / 'finished.pth')
         torch.save({'state_dict': build_model(cfg.copy()).state_dict()}, cfg.load_from)
 
@@ -76,14 +77,15 @@ def on_sample(path: Path, data_root: Path, folder: Path) -> Config:
     else:
         cfg.val_dataloader.dataset.indices = 1
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
-    cfg.val_cfg.routes = 'anchors'
+    if 'routes' in cfg.val_cfg:
+        cfg.val_cfg.routes = 'anchors'
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=-1, save_last=False)
-    hook = cfg.custom_hooks[0]
-    hook.init_images = 2
-    if 'focus' in hook:
-        # To choose by loss would run all routes.
-        hook.focus = [2]
+    for hook in cfg.custom_hooks:
+        hook.init_images = 2
+        if 'focus' in hook:
+            # To choose by loss would run all routes.
+            hook.focus = [2]
     return cfg
 
 
