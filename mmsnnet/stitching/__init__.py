@@ -4,7 +4,7 @@ from mmsnnet.stitching.budgets import BudgetController, BudgetTable, select
 from mmsnnet.stitching.cost import Cost, CostTable
 from mmsnnet.stitching.pareto import hypervolume, pareto_front
 from mmsnnet.stitching.plan import SHARED, Exit, Layer, Plan, Run, Switch, Tap, all_layers, make_plan
-from mmsnnet.stitching.records import Record, front_records, main_metric, read_records, write_records
+from mmsnnet.stitching.records import Record, direction, front_records, main_metric, read_records, write_records
 from mmsnnet.stitching.samplers import (
     CostIntervalSampler,
     LossSampler,
@@ -37,6 +37,7 @@ __all__ = [
     'Tap',
     'UniformSampler',
     'all_layers',
+    'direction',
     'front_records',
     'hypervolume',
     'main_metric',

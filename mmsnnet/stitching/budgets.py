@@ -6,7 +6,7 @@ from math import inf, isfinite, log
 from operator import le
 
 from mmsnnet.errors import UserError
-from mmsnnet.stitching.records import COSTS, Record, front_records, main_metric
+from mmsnnet.stitching.records import COSTS, Record, direction, front_records, main_metric
 
 
 def select(
@@ -28,7 +28,7 @@ def select(
     Args:
         records: of one benchmark.
         metric: to rank by; by default mIoU or a box AP.
-        min_metric: what the record has to score.
+        min_metric: what the record has to score; of an error, the most that it may be.
         **budgets: the most it may cost in ``gflops``, ``latency_ms`` (an image), ``memory_mb``, ``params_m``.
 
     Raises:
@@ -39,11 +39,12 @@ def select(
     scored = [record for record in records if isfinite(record.metrics[metric])]
     fitting = [record for record in scored if all(getattr(record, cost) <= most for cost, most in budgets.items())]
     if min_metric is None:
-        best = max(fitting, key=lambda record: (record.metrics[metric], -record.gflops), default=None)
+        best = max(fitting, key=lambda record: (record.score(metric), -record.gflops), default=None)
     else:
         cost = next(iter(budgets), 'gflops')
-        enough = [record for record in fitting if record.metrics[metric] >= min_metric]
-        best = min(enough, key=lambda record: (getattr(record, cost), -record.metrics[metric]), default=None)
+        wanted = direction(metric) * min_metric
+        enough = [record for record in fitting if record.score(metric) >= wanted]
+        best = min(enough, key=lambda record: (getattr(record, cost), -record.score(metric)), default=None)
     if best is None:
         raise UserError(_nearest(scored, metric, min_metric, budgets))
     return best
@@ -65,7 +66,7 @@ class BudgetTable:
         scored = [record for record in self.records if isfinite(record.metrics[self.metric])]
         self._candidates: list[tuple[Record, tuple[float, ...]]] = []
         # Best first: a record is of use if it is cheaper in something than each of those before it.
-        for record in sorted(scored, key=lambda record: (-record.metrics[self.metric], record.gflops)):
+        for record in sorted(scored, key=lambda record: (-record.score(self.metric), record.gflops)):
             costs = tuple(getattr(record, cost) for cost in self._costs)
             if not any(all(map(le, better, costs)) for _, better in self._candidates):
                 self._candidates.append((record, costs))
@@ -188,14 +189,16 @@ def _nearest(records: Sequence[Record], metric: str, min_metric: float | None, b
     """What to say where no record fits."""
     wanted = [f'{cost} <= {most:g}' for cost, most in budgets.items()]
     if min_metric is not None:
-        wanted.append(f'{metric} >= {min_metric:g}')
+        wanted.append(f'{metric} {">=" if direction(metric) > 0 else "<="} {min_metric:g}')
     if not records:
         return f'no route has {" and ".join(wanted)}: no record has a valid {metric}'
 
     def excess(record: Record) -> float:
         over = [getattr(record, cost) / most if most > 0 else float('inf') for cost, most in budgets.items()]
         if min_metric is not None:
-            over.append(min_metric / record.metrics[metric] if record.metrics[metric] > 0 else float('inf'))
+            value = record.metrics[metric]
+            high, low = (min_metric, value) if direction(metric) > 0 else (value, min_metric)
+            over.append(high / low if low > 0 else float('inf'))
         return max(over)
 
     nearest = min(records, key=excess)

@@ -15,6 +15,8 @@ from mmsnnet.stitching.space import Route
 
 # Fields of a record that are a cost: what a budget can be in, and a front be over.
 COSTS = ('gflops', 'latency_ms', 'memory_mb', 'params_m')
+# Metrics that are better when lower, by the last part of their name: errors of depth, and losses.
+LOWER_IS_BETTER = ('rmse', 'rmse_log', 'abs_rel', 'sq_rel', 'log10', 'silog', 'loss')
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Record:
     provenance: dict | None = None
     trained: bool | None = None
 
+    def score(self, metric: str) -> float:
+        """What a metric says of the route, as a number of which higher is better: an error is negated."""
+        return direction(metric) * self.metrics[metric]
+
     @classmethod
     def of(
         cls,
@@ -65,10 +71,15 @@ class Record:
         return cls(*identity, cost.gflops, cost.params_m, metrics, **more)
 
 
+def direction(metric: str) -> int:
+    """1 for a metric of which higher is better, -1 where lower is."""
+    return -1 if metric.rpartition('/')[2].lower() in LOWER_IS_BETTER else 1
+
+
 def main_metric(records: Sequence[Record]) -> str | None:
-    """The metric to rank by: mIoU or a box AP where there is one, else the first."""
+    """The metric to rank by: mIoU, a box AP or the RMSE of depth where there is one, else the first."""
     names = list(dict.fromkeys(name for record in records for name in record.metrics))
-    preferred = [name for name in names if name == 'mIoU' or name.endswith('bbox_mAP')]
+    preferred = [name for name in names if name == 'mIoU' or name.endswith('bbox_mAP') or name.endswith('rmse')]
     return next(iter(preferred + names), None)
 
 
@@ -83,7 +94,7 @@ def front_records(records: Sequence[Record], metric: str, cost: str = 'gflops') 
             raise UserError(f'route {record.name} has no {cost}: measure it with tools/benchmark.py --latency')
         if metric not in record.metrics:
             raise UserError(f'route {record.name} has no metric {metric!r}, it has {sorted(record.metrics)}')
-    front = pareto_front([getattr(record, cost) for record in records], [record.metrics[metric] for record in records])
+    front = pareto_front([getattr(record, cost) for record in records], [record.score(metric) for record in records])
     return [records[index] for index in front]
 
 

@@ -16,7 +16,7 @@ from toy_job import assert_one_line
 from mmsnnet.engine import StitchTestLoop
 from mmsnnet.engine.loops import UNFINISHED_FOLDER
 from mmsnnet.evaluation import RouteResults
-from mmsnnet.stitching import read_records
+from mmsnnet.stitching import Record, read_records, write_records
 
 ROOT = Path(__file__).parents[2]
 FILES = {'stitches.json', 'stitches.csv', 'pareto.png', 'pareto.svg', 'report.html'}
@@ -251,6 +251,17 @@ def test_a_full_disk_loses_nothing(trained, run_tool, tmp_path, monkeypatch):
     run_tool('benchmark', *trained, '--out', tmp_path / 'expected')
     resumed, expected = ((tmp_path / name / 'stitches.json').read_bytes() for name in ('out', 'expected'))
     assert resumed == expected
+
+
+def test_compares_errors_by_their_direction(run_tool, tmp_path, capsys):
+    """Over GFLOPs from 1 to 3, the first errs by 0.5 for half of the budgets and by 0.3 for the others."""
+    for name, errors in (('a', (0.5, 0.3)), ('b', (0.4, 0.4))):
+        costs = enumerate(zip((1, 2), errors, strict=True))
+        records = [Record(id_, f'r{id_}', 'SL', gflops, 1.0, {'rmse': error}) for id_, (gflops, error) in costs]
+        write_records([*records, Record(2, 'r2', 'SL', 3, 1.0, {'rmse': 0.6})], tmp_path / f'{name}.json')
+    run_tool('compare', tmp_path / 'a.json', tmp_path / 'b.json')
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:5] for row in rows] == [['3', '2', '1', '2', '0.4'], ['3', '1', '2', '2', '0.4']]
 
 
 def test_compares_two_benchmarks(trained, run_tool, tmp_path, capsys):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, MIXING_LINE, by_cost, opacity
+from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, MIXING_LINE, by_cost, metric_label, opacity
 from mmsnnet.files import finite_or_none, write_file
 from mmsnnet.stitching import Record, front_records
 
@@ -87,7 +87,7 @@ def _plot_html(records: Sequence[Record], metric: str, cost: str, trained_alone:
         hovermode='closest',
         legend={'orientation': 'h', 'y': -0.2},
         xaxis={'title': {'text': COST_LABELS[cost]}, 'rangemode': 'tozero'},
-        yaxis={'title': {'text': metric}},
+        yaxis={'title': {'text': metric_label(metric)}},
     )
     return figure.to_html(
         full_html=False, include_plotlyjs=True, div_id=PLOT_ID, config={'responsive': True, 'displayModeBar': False}

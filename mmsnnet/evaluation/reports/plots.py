@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmsnnet.files import write_file
-from mmsnnet.stitching import Record, front_records
+from mmsnnet.stitching import Record, direction, front_records
 
 # One colour per kind, of a palette that colour-blind readers can tell apart (Okabe and Ito).
 KIND_COLOURS = {'anchor': '#000000', 'SL': '#0072B2', 'LS': '#E69F00', 'LSL': '#009E73', 'SLS': '#CC79A7'}
@@ -63,7 +63,7 @@ def plot_pareto(
             *_points(line, metric, cost), color='#000000', linestyle='--', linewidth=1, zorder=1, label=MIXING_LINE
         )
     title = f'{len(records)} routes of one model, {len(front)} on the front'
-    axes.set(xlabel=COST_LABELS[cost], ylabel=metric, title=title)
+    axes.set(xlabel=COST_LABELS[cost], ylabel=metric_label(metric), title=title)
     axes.grid(alpha=0.3)
     # Beside the plot: inside, it would hide points.
     figure.legend(loc='outside right upper')
@@ -81,6 +81,11 @@ def by_cost(records: Sequence[Record], cost: str) -> list[Record]:
 def opacity(record: Record) -> float:
     """Of a record's point."""
     return PALE if record.trained is False else 1.0
+
+
+def metric_label(metric: str) -> str:
+    """What to write beside an axis of a metric."""
+    return metric if direction(metric) > 0 else f'{metric} (lower is better)'
 
 
 def _points(records: Sequence[Record], metric: str, cost: str) -> tuple[list[float], list[float]]:
