@@ -195,7 +195,10 @@ BAD_TRAINING = {
         "no weight file 'missing.pth'",
     ),
     'classes': ({'model.decode_head.num_classes': 7}, 'num_classes=7, but the data set has 3 classes'),
-    'head width': ({'model.decode_head.in_channels': 8}, "in_channels=8, but .* the largest anchor's width, 16"),
+    'head width': (
+        {'model.decode_head.in_channels': 8},
+        'in_channels=8, but every route has levels of the widest anchor, 16 channels: set in_channels to 16',
+    ),
     'no model': ({}, "dict with the name of a timm model as 'model', got {.*'depth': 2.*}"),
     'anchor checkpoint': (
         {'model.backbone.anchors.0.init_cfg': dict(type='Pretrained', checkpoint='missing.pth')},

@@ -50,7 +50,7 @@ class MAEAnchor(nn.Module):
         self.blocks = self.mae.layers
         self.position_module = None  # each block has relative positions of its own
         self.norm, self.pool = nn.Identity(), None
-        self.out_channels = anchor.embed_dim
+        self.width, self.stride = anchor.embed_dim, anchor.patch_size
         self._copy_weights(anchor)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
@@ -62,7 +62,16 @@ class MAEAnchor(nn.Module):
             tokens = self.blocks[index](tokens)
         return tokens
 
-    def leave(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def out_channels(self, blocks: int) -> int:
+        return self.width
+
+    def stride_after(self, blocks: int) -> Grid:
+        return self.stride
+
+    def norm_after(self, stage: int) -> nn.Module:
+        return self.norm
+
+    def leave(self, tokens: Tensor, grid: Grid, stage: int) -> Tensor:
         return tokens[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous()
 
     def _copy_weights(self, anchor: Anchor) -> None:
