@@ -1,7 +1,7 @@
 """Child registries of MMEngine: what is here builds as ``mmsnnet.Name`` from any scope, and once imported as ``Name``.
 
-``import mmsnnet`` imports all but ``FastCocoMetric``, which needs MMDetection, and ``TaughtClassifier``, which needs
-MMPretrain.
+``import mmsnnet`` imports all but ``FastCocoMetric``, which needs MMDetection, ``LeanDepthMetric``, which needs
+MMSegmentation, and ``TaughtClassifier``, which needs MMPretrain.
 """
 
 from collections.abc import Callable
