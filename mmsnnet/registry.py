@@ -1,6 +1,6 @@
 """Child registries of MMEngine: what is here builds as ``mmsnnet.Name`` from any scope, and once imported as ``Name``.
 
-``import mmsnnet`` imports all but ``FastCocoMetric``, which needs MMDetection, ``LeanDepthMetric``, which needs
+``import mmsnnet`` imports all but ``FastCocoMetric``, which needs MMDetection, ``mmsnnet.depth``, which needs
 MMSegmentation, and ``TaughtClassifier``, which needs MMPretrain.
 """
 
@@ -11,6 +11,7 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
@@ -29,6 +30,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=MMENGINE_WEIGHT_INITIALIZERS, scope='mmsnnet', locations=['mmsnnet.models']
 )
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmsnnet', locations=['mmsnnet.depth'])
 ROUTE_SAMPLERS = Registry('route sampler', scope='mmsnnet', locations=['mmsnnet.engine'])
 
 

@@ -5,7 +5,7 @@ import torch
 from mmseg.evaluation import DepthMetric
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.routes.depth_metric import LeanDepthMetric
+from mmsnnet.depth import LeanDepthMetric
 from mmsnnet.stitching import direction
 
 

@@ -1,7 +1,4 @@
-"""Metrics of depth, image by image.
-
-It needs MMSegmentation, so a config imports this module itself: ``custom_imports``.
-"""
+"""Metrics of depth, image by image."""
 
 from collections.abc import Sequence
 from typing import Any
