@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmseg.evaluation import DepthMetric
 
-from mmsnnet.errors import UserError
 from mmsnnet.depth import LeanDepthMetric
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import direction
 
 
