@@ -38,6 +38,7 @@ class LoneAnchor(NamedTuple):
     state_dict: dict[str, Tensor]
     final_norm: bool = False
     out_type: str = 'featmap'
+    output_cls_token: bool = False
 
     @property
     def depth(self) -> int:
@@ -83,13 +84,12 @@ def convert_mmseg_backbone(backbone: nn.Module, cfg: Mapping) -> LoneAnchor:
         weights['patch_embed.proj.bias'] = torch.zeros(options['embed_dims'])
     for index in range(depth):
         _complete_attention(weights, f'blocks.{index}.attn.')
-    return LoneAnchor(arguments, out_indices, weights)
+    return LoneAnchor(arguments, out_indices, weights, output_cls_token=options.get('output_cls_token', False))
 
 
 def _vit_arguments(options: Options) -> dict:
     _refuse('patch_pad', options['patch_pad'] != 'corner', options)
     _refuse('out_origin', options['out_origin'], options)
-    _refuse('output_cls_token', options['output_cls_token'], options)
     _refuse('patch_bias', options['pre_norm'] and options['patch_bias'], options, 'together with pre_norm')
     _refuse('interpolate_mode', options['interpolate_mode'] not in ('bicubic', 'bilinear'), options)
     return {

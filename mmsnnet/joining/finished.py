@@ -118,6 +118,7 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
         )
     _check_same('final_norm', small.vit.final_norm, large.vit.final_norm)
     _check_same('out_type', small.vit.out_type, large.vit.out_type)
+    _check_same('output_cls_token', small.vit.output_cls_token, large.vit.output_cls_token)
     space = StitchSpace([anchor.stages for anchor in anchors])
     wanted = tuple(tapped_block(space, 0, block) for block in large.vit.out_indices)
     if small.vit.out_indices != wanted:
@@ -229,7 +230,14 @@ def _anchor_of(backbone: nn.Module, cfg: Mapping, config: str) -> LoneAnchor:
     if isinstance(backbone, AnchorViT):
         (anchor,) = backbone.anchors
         arguments = without_pretrained(backbone.timm_args[0])
-        return LoneAnchor(arguments, backbone.out_indices, anchor.state_dict(), backbone.final_norm, backbone.out_type)
+        return LoneAnchor(
+            arguments,
+            backbone.out_indices,
+            anchor.state_dict(),
+            backbone.final_norm,
+            backbone.out_type,
+            backbone.output_cls_token,
+        )
     try:
         return convert_mmseg_backbone(backbone, cfg)
     except UserError as error:

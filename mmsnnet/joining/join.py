@@ -89,6 +89,7 @@ def _model(models: Sequence[FinishedModel], checkpoint: Path, exact: str) -> dic
         'out_indices': largest.vit.out_indices,
         'final_norm': largest.vit.final_norm,
         'out_type': largest.vit.out_type,
+        'output_cls_token': largest.vit.output_cls_token,
         'exits': 'own',
         'exact': exact,
         **{key: model['backbone'][key] for key in _KEPT if key in model['backbone']},

@@ -15,7 +15,7 @@ class AnchorViT(AnchorBackbone):
         anchor: ``model`` and other arguments of ``timm.create_model``, or ``init_cfg``, as for ``StitchedViT``.
         out_indices: blocks (0-based) after which an output level leaves.
         frozen: keep the ViT as it is and in evaluation mode: only neck and heads train.
-        final_norm, out_type, with_cp, norm_eval, compile_blocks, init_cfg: as for ``StitchedViT``.
+        final_norm, out_type, output_cls_token, with_cp, norm_eval, compile_blocks, init_cfg: as for ``StitchedViT``.
     """
 
     def __init__(
@@ -24,14 +24,23 @@ class AnchorViT(AnchorBackbone):
         out_indices: Sequence[int] = (-1,),
         final_norm: bool = False,
         out_type: str = 'featmap',
+        output_cls_token: bool = False,
         frozen: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         compile_blocks: bool | Mapping = False,
         init_cfg: dict | None = None,
     ) -> None:
-        shared = dict(final_norm=final_norm, out_type=out_type, with_cp=with_cp, norm_eval=norm_eval, init_cfg=init_cfg)
-        super().__init__([anchor], out_indices, **shared)
+        super().__init__(
+            [anchor],
+            out_indices,
+            final_norm=final_norm,
+            out_type=out_type,
+            output_cls_token=output_cls_token,
+            with_cp=with_cp,
+            norm_eval=norm_eval,
+            init_cfg=init_cfg,
+        )
         (self.route,) = self.space
         self.plan = self.plan_of(self.route)
         if frozen:

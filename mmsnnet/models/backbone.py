@@ -22,7 +22,8 @@ from mmsnnet.stitching.plan import layer_places, tapped_block
 class State(NamedTuple):
     """How far a pass has come: tokens (B, N, C), the grid (h, w) of patches, and the output levels that have left.
 
-    Tokens of windowed anchors and Swins are maps (B, h, w, C), in later stages of a Swin smaller than the grid.
+    Tokens of windowed anchors and Swins are maps (B, h, w, C), in later stages of a Swin smaller than the grid. A level
+    is one tensor; where the class token leaves beside the map, two that follow each other.
     """
 
     tokens: Tensor
@@ -39,6 +40,7 @@ class AnchorBackbone(BaseModule):
         space: the routes between the anchors; of a single anchor, the one route.
         out_indices: blocks of the largest anchor after which an output level leaves, none negative.
         out_type: what leaves: feature maps, or a vector for classifiers.
+        output_cls_token: whether each level is a map and the class token beside it.
         route: the one that ``forward`` runs.
         plan: the steps of ``route``.
         frozen_anchors: indices of anchors that do not train and stay in evaluation mode.
@@ -58,6 +60,7 @@ class AnchorBackbone(BaseModule):
         exits: str = 'shared',
         final_norm: bool = False,
         out_type: str = 'featmap',
+        output_cls_token: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
@@ -73,7 +76,15 @@ class AnchorBackbone(BaseModule):
         self.timm_args = [{key: value for key, value in anchor.items() if key != 'init_cfg'} for anchor in anchors]
         self.final_norm = final_norm
         self.out_type = check_word('out_type', out_type, OUT_TYPES)
-        shared = {'with_cp': with_cp, 'final_norm': final_norm, 'out_type': out_type}
+        if output_cls_token and out_type != 'featmap':
+            raise UserError(f'output_cls_token is for feature maps: leave it out, or out_type={out_type!r}')
+        self.output_cls_token = output_cls_token
+        shared = {
+            'with_cp': with_cp,
+            'final_norm': final_norm,
+            'out_type': out_type,
+            'output_cls_token': output_cls_token,
+        }
         self._anchor_args = [{**shared, **timm_args} for timm_args in self.timm_args]
         self.anchors = nn.ModuleList(create_anchor(**arguments) for arguments in self._anchor_args)
         check_compatible(list(self.anchors))
@@ -97,13 +108,25 @@ class AnchorBackbone(BaseModule):
         """Channels of each output level of routes that leave through an anchor."""
         return tuple(self.anchors[anchor].out_channels(blocks) for blocks in self.blocks_before_levels(anchor))
 
+    @property
+    def no_levels(self) -> tuple[None, ...]:
+        """The levels of a pass that none has left."""
+        return (None,) * (len(self.out_indices) * self.tensors_per_level)
+
+    @property
+    def tensors_per_level(self) -> int:
+        """2 where the class token leaves beside the map, else 1."""
+        return 1 + self.output_cls_token
+
     def blank_levels(self, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Output levels of zeros for one image of a size (height, width), of the route that is set."""
+        """Tensors of output levels, all zeros, for one image of a size (height, width), of the route that is set."""
         anchor, shapes = self.anchors[self.exit.anchor], []
         for blocks in self.blocks_before_levels(self.exit.anchor):
             strides = zip(image_size, anchor.stride_after(blocks), strict=True)
             grid = [-(-size // stride) for size, stride in strides] if self.out_type == 'featmap' else []
             shapes.append((1, anchor.out_channels(blocks), *grid))
+            if self.output_cls_token:
+                shapes.append((1, anchor.width_after(blocks)))
         return tuple(next(self.parameters()).new_zeros(shape) for shape in shapes)
 
     def blocks_before_levels(self, anchor: int) -> list[int]:
@@ -137,16 +160,24 @@ class AnchorBackbone(BaseModule):
         """Images (B, 3, H, W) -> one map (B, C, H / stride, W / stride) per out index, rounded up.
 
         Of plain ViTs, the stride is the patch and C is ``out_channels``. Where exits are the routes' own, the maps are
-        ``ExitMaps``. By an ``out_type`` for classifiers, one vector (B, C) leaves instead.
+        ``ExitMaps``. With ``output_cls_token``, each level is a list of map and class token (B, C). By an ``out_type``
+        for classifiers, one vector (B, C) leaves instead.
 
         Raises:
             ValueError: an image smaller than a patch.
         """
         return self.leave(self.advance(self.start(images, self.route.spans[0].anchor), self.plan).levels)
 
-    def leave(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """All levels of the route that is set, as they leave the backbone."""
+    def leave(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...] | tuple[list[Tensor], ...]:
+        """The tensors of all levels of the route that is set, as they leave the backbone."""
+        levels = self.pair_up(levels)
         return ExitMaps(levels, self.exit) if self.own_exits else levels
+
+    def pair_up(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...] | tuple[list[Tensor], ...]:
+        """Maps and class tokens in turn -> a list of both for each level, as MMSegmentation's ViT gives them."""
+        if not self.output_cls_token:
+            return levels
+        return tuple(map(list, zip(levels[::2], levels[1::2], strict=True)))
 
     @property
     def exit(self) -> Exit:
@@ -155,7 +186,7 @@ class AnchorBackbone(BaseModule):
 
     def start(self, images: Tensor, anchor: int) -> State:
         """Embed images (B, 3, H, W) by an anchor."""
-        return State(*self.anchors[anchor].embed(images), (None,) * len(self.out_indices))
+        return State(*self.anchors[anchor].embed(images), self.no_levels)
 
     def advance(self, state: State, steps: Plan) -> State:
         """Where some steps of a plan lead; the state given stays as it is."""
@@ -171,7 +202,8 @@ class AnchorBackbone(BaseModule):
                     tapped = self.layer(layer)(tapped)
                 left = self.anchors[step.exit.anchor].leave(tapped, grid, step.stage)
                 for level in step.levels:
-                    levels[level] = left
+                    first = level * self.tensors_per_level
+                    levels[first : first + self.tensors_per_level] = left
         return State(tokens, grid, tuple(levels))
 
     def layer(self, layer: Layer) -> nn.Module:

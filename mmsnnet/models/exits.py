@@ -19,17 +19,17 @@ _COMMON_ATTRIBUTES = (
 )  # fmt: skip
 
 
-class ExitMaps(tuple[Tensor, ...]):
-    """Feature maps, and the ``exit`` through which they left the backbone."""
+class ExitMaps(tuple[Tensor | list[Tensor], ...]):
+    """Feature maps, or lists of a map and a class token, and the ``exit`` through which they left the backbone."""
 
     exit: Exit
 
-    def __new__(cls, maps: Iterable[Tensor], exit_: Exit) -> 'ExitMaps':
+    def __new__(cls, maps: Iterable[Tensor | list[Tensor]], exit_: Exit) -> 'ExitMaps':
         self = super().__new__(cls, maps)
         self.exit = exit_
         return self
 
-    def __getnewargs__(self) -> tuple[tuple[Tensor, ...], Exit]:
+    def __getnewargs__(self) -> tuple[tuple[Tensor | list[Tensor], ...], Exit]:
         """What copies are made of."""
         return tuple(self), self.exit
 

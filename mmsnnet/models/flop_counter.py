@@ -72,15 +72,16 @@ def _measure_rest(model: nn.Module, backbone: AnchorBackbone, images: Tensor) ->
 
     The backbone does not run: neck and heads get blank levels.
     """
-    levels = backbone.blank_levels(images.shape[-2:])
+    tensors = backbone.blank_levels(images.shape[-2:])
 
     def results(*given: Tensor) -> Any:
         with giving(backbone, given):
             return task_of(model).countable_outputs(images)
 
     params = _num_params(model) - _num_params(getattr(model, 'auxiliary_head', None)) - _num_params(backbone)
-    rest = Cost(count_flops(results, model, *levels), params - _params_of_other_exits(model, backbone.exit))
-    return _used_levels(results, levels), rest
+    rest = Cost(count_flops(results, model, *tensors), params - _params_of_other_exits(model, backbone.exit))
+    used_levels = {index // backbone.tensors_per_level for index in _used_tensors(results, tensors)}
+    return tuple(sorted(used_levels)), rest
 
 
 def _params_of_other_exits(model: nn.Module, exit_: Exit) -> int:
@@ -187,18 +188,18 @@ def _measure_layers(backbone: AnchorBackbone, tokens_after: Sequence[Sequence[Te
     return parts
 
 
-def _used_levels(results: Callable[..., Any], maps: Sequence[Tensor]) -> tuple[int, ...]:
-    """Output levels that results of maps depend on.
+def _used_tensors(results: Callable[..., Any], levels: Sequence[Tensor]) -> tuple[int, ...]:
+    """Tensors of output levels that results depend on, by index.
 
     fvcore counts only what the result depends on: a tap that only an auxiliary head reads costs nothing.
     """
-    if len(maps) == 1:
+    if len(levels) == 1:
         return (0,)
     with torch.enable_grad():
-        given = [map_.detach().requires_grad_() for map_ in maps]
+        given = [tensor.detach().requires_grad_() for tensor in levels]
         # A head may return a map as it is, or change it in place, which a leaf does not allow.
-        read = _leaves(_tensors(results(*(map_.clone() for map_ in given))))
-    return tuple(level for level, map_ in enumerate(given) if map_ in read)
+        read = _leaves(_tensors(results(*(tensor.clone() for tensor in given))))
+    return tuple(index for index, tensor in enumerate(given) if tensor in read)
 
 
 def _leaves(results: list[Tensor]) -> set[Tensor]:

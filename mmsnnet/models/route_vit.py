@@ -21,8 +21,8 @@ class RouteViT(AnchorBackbone):
     Parameters have the names they have in the ``StitchedViT``.
 
     Args:
-        anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg: as for
-            ``StitchedViT``.
+        anchors, out_indices, two_way, window, exits, final_norm, out_type, output_cls_token, with_cp, norm_eval,
+            init_cfg: as for ``StitchedViT``.
         route: id or name.
 
     Raises:
@@ -39,12 +39,23 @@ class RouteViT(AnchorBackbone):
         exits: str = 'shared',
         final_norm: bool = False,
         out_type: str = 'featmap',
+        output_cls_token: bool = False,
         with_cp: bool = False,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
-            anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg
+            anchors,
+            out_indices,
+            two_way,
+            window,
+            exits,
+            final_norm,
+            out_type,
+            output_cls_token,
+            with_cp,
+            norm_eval,
+            init_cfg,
         )
         self.route = self.space.find(route)
         self.plan = self.plan_of(self.route)
@@ -53,9 +64,9 @@ class RouteViT(AnchorBackbone):
             anchor.strip(_blocks(self.plan, index), embeds, is_exit)
         self._add_layers(used_layers(self.plan), nn.Linear)
 
-    def leave(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def leave(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...] | tuple[list[Tensor], ...]:
         # A single route has a single exit, so its heads need not ask.
-        return levels
+        return self.pair_up(levels)
 
 
 def route_state_dict(backbone: StitchedViT, route: int | str) -> dict[str, Tensor]:
@@ -72,6 +83,7 @@ def route_state_dict(backbone: StitchedViT, route: int | str) -> dict[str, Tenso
             exits,
             backbone.final_norm,
             backbone.out_type,
+            backbone.output_cls_token,
         )
     weights = backbone.state_dict()
     kept = {name: weights[name] for name in slim.state_dict()}

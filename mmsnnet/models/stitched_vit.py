@@ -54,6 +54,8 @@ class StitchedViT(AnchorBackbone):
             those of a Swin's earlier stages a new one.
         out_type: ``'featmap'``: feature maps leave. For classifiers, one vector leaves after the last block and the
             anchor's norm: ``'pooled'``, as the timm model pools; ``'cls_and_avg'``, class token and mean of patches.
+        output_cls_token: let the class token leave beside each map, as in MMSegmentation's ViT: a level is then a list
+            of a map (B, C, h, w) and a token (B, C).
         exact: ``'adapters'`` or ``'copies'``: keep the anchors as they are, and train low-rank updates of their blocks,
             or copies of these, for routes with a switch. Needs ``exits='own'``. None: all weights train.
         adapter_rank: rank of the low-rank updates.
@@ -84,6 +86,7 @@ class StitchedViT(AnchorBackbone):
         exits: str = 'shared',
         final_norm: bool = False,
         out_type: str = 'featmap',
+        output_cls_token: bool = False,
         exact: str | None = None,
         adapter_rank: int = 32,
         own_tunings: Sequence[int | str] = (),
@@ -101,7 +104,17 @@ class StitchedViT(AnchorBackbone):
             )
         lora_rank = check_int('lora_rank', lora_rank, 0, meaning='0 trains the full matrix')
         super().__init__(
-            anchors, out_indices, two_way, window, exits, final_norm, out_type, with_cp, norm_eval, init_cfg
+            anchors,
+            out_indices,
+            two_way,
+            window,
+            exits,
+            final_norm,
+            out_type,
+            output_cls_token,
+            with_cp,
+            norm_eval,
+            init_cfg,
         )
         self.exact = _check_exact(exact, exits, own_tunings)
         self.lora_rank = lora_rank

@@ -24,7 +24,7 @@ def converted(kind: type, **options) -> tuple[torch.nn.Module, AnchorViT]:
     assert is_mmseg_vit(original)
     vit = convert_mmseg_backbone(original, cfg)
     weights = vit.state_dict
-    alone = AnchorViT(vit.anchor, vit.out_indices).eval()
+    alone = AnchorViT(vit.anchor, vit.out_indices, output_cls_token=vit.output_cls_token).eval()
     problem = find_mismatch(alone.anchors[0].state_dict(), weights)
     assert problem is None, problem
     alone.anchors[0].load_state_dict(weights)
@@ -35,9 +35,14 @@ def converted(kind: type, **options) -> tuple[torch.nn.Module, AnchorViT]:
 def difference(original: torch.nn.Module, alone: AnchorViT, *size: int) -> float:
     """Largest difference of all levels, of their largest value."""
     images = toy_images(*size)
-    theirs, ours = original(images), alone(images)
+    theirs, ours = (_tensors(backbone(images)) for backbone in (original, alone))
     assert len(theirs) == len(ours)
     return max(((a - b).abs().max() / a.abs().max()).item() for a, b in zip(theirs, ours, strict=True))
+
+
+def _tensors(levels: tuple) -> list[torch.Tensor]:
+    """Maps, or maps and class tokens in turn."""
+    return [tensor for level in levels for tensor in (level if isinstance(level, list) else [level])]
 
 
 @pytest.mark.parametrize('size', [SIZE, (40, 24), (64, 96), (37, 50)])
@@ -54,6 +59,8 @@ def difference(original: torch.nn.Module, alone: AnchorViT, *size: int) -> float
         dict(with_cls_token=False),
         dict(with_cls_token=False, pre_norm=True),
         dict(interpolate_mode='bilinear'),
+        dict(output_cls_token=True),
+        dict(output_cls_token=True, final_norm=True),
         dict(final_norm=True),
         dict(final_norm=True, out_indices=-1),
         dict(final_norm=True, out_indices=[1, 0]),
@@ -106,7 +113,6 @@ def test_settings_matter():
     [
         (VisionTransformer, dict(patch_pad='same'), "patch_pad='same'"),
         (VisionTransformer, dict(out_origin=True), 'out_origin=True'),
-        (VisionTransformer, dict(output_cls_token=True), 'output_cls_token=True'),
         (VisionTransformer, dict(pre_norm=True, patch_bias=True), 'patch_bias=True together with pre_norm'),
         (VisionTransformer, dict(interpolate_mode='nearest'), "interpolate_mode='nearest'"),
         (VisionTransformer, dict(in_channels=4), 'in_channels=4'),

@@ -79,8 +79,7 @@ class _Task:
 def _advance(backbone: StitchedViT, tasks: list[_Task], step: Step) -> None:
     """Let all tasks take one step as one batch."""
     tokens = torch.cat([task.state.tokens for task in tasks])
-    no_levels = (None,) * len(backbone.out_indices)
-    after = backbone.advance(State(tokens, tasks[0].state.grid, no_levels), (step,))
+    after = backbone.advance(State(tokens, tasks[0].state.grid, backbone.no_levels), (step,))
     levels_of = zip(
         *([None] * len(tasks) if level is None else level.chunk(len(tasks)) for level in after.levels),
         strict=True,

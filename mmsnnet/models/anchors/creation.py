@@ -24,6 +24,7 @@ def create_anchor(
     windowed: dict | None = None,
     final_norm: bool = False,
     out_type: str = 'featmap',
+    output_cls_token: bool = False,
     norm_eps: float | None = None,
     resize_mode: str = 'bicubic',
     norm_last_block: bool = False,
@@ -36,7 +37,7 @@ def create_anchor(
         model: a name that timm knows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         windowed: arguments of ``to_windowed``; default: attention as the model has it.
-        final_norm, out_type: of ``Anchor``.
+        final_norm, out_type, output_cls_token: of ``Anchor``.
         norm_eps: epsilon of all layer norms; default: the model's.
         resize_mode: how position embeddings are resized, ``'bicubic'`` or ``'bilinear'``.
         norm_last_block: let the norm that follows the blocks be part of the last one. Unlike ``final_norm``, it leaves
@@ -63,7 +64,7 @@ def create_anchor(
             raise UserError(f'norm_last_block is for plain ViTs, this is a {type(vit).__name__}: leave it out')
         vit.blocks[-1].final_norm = final_norm_of(vit)
         vit.blocks[-1].register_forward_hook(_apply_final_norm)
-    anchor = wrap_vit(vit, with_cp=with_cp, final_norm=final_norm, out_type=out_type)
+    anchor = wrap_vit(vit, with_cp=with_cp, final_norm=final_norm, out_type=out_type, output_cls_token=output_cls_token)
     anchor.resize_mode = check_word('resize_mode', resize_mode, ('bicubic', 'bilinear'))
     for norm in anchor.modules() if norm_eps is not None else ():
         if isinstance(norm, nn.LayerNorm):

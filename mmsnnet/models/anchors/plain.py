@@ -25,18 +25,26 @@ class Anchor(nn.Module):
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         final_norm: keep the norm after the last block, for the maps that leave the anchor.
         out_type: what leaves the anchor, one of ``OUT_TYPES``. A vector always passes the norm, if there is one.
+        output_cls_token: let the class token leave beside each map.
 
     Raises:
-        ValueError: there is no such norm; the model does not pool in such a way.
+        ValueError: there is no such norm, or no class token; the model does not pool in such a way.
     """
 
     family: type[nn.Module] = VisionTransformer
 
     def __init__(
-        self, vit: nn.Module, with_cp: bool = False, final_norm: bool = False, out_type: str = 'featmap'
+        self,
+        vit: nn.Module,
+        with_cp: bool = False,
+        final_norm: bool = False,
+        out_type: str = 'featmap',
+        output_cls_token: bool = False,
     ) -> None:
         super().__init__()
         _check_is_plain(vit)
+        if output_cls_token:
+            _check_has_cls_token(vit)
         self.with_cp = with_cp
         self.patch_embed = vit.patch_embed
         self.cls_token = getattr(vit, 'cls_token', None)
@@ -46,6 +54,7 @@ class Anchor(nn.Module):
         self.norm_pre = getattr(vit, 'norm_pre', nn.Identity())
         self.blocks = nn.ModuleList(self._blocks_of(vit))
         self.pool = None if out_type == 'featmap' else Pooling(vit, out_type)
+        self.output_cls_token = output_cls_token
         if self.pool is not None:
             self.norm = vit.norm
         else:
@@ -154,10 +163,18 @@ class Anchor(nn.Module):
         width = self.width_after(blocks)
         return width if self.pool is None else self.pool.channels(width)
 
-    def leave(self, tokens: Tensor, grid: Grid, stage: int = 0) -> Tensor:
-        """Tokens (B, N, C) of a stage -> a feature map (B, C, h, w), or by another ``out_type`` a vector."""
+    def leave(self, tokens: Tensor, grid: Grid, stage: int = 0) -> tuple[Tensor, ...]:
+        """Tokens (B, N, C) of a stage -> the tensors of an output level.
+
+        These are a feature map (B, C, h, w), and with ``output_cls_token`` the class token (B, C). By another
+        ``out_type``, it is one vector.
+        """
         tokens = self.norm_after(stage)(tokens)
-        return self.to_map(tokens, grid) if self.pool is None else self.pool(tokens)
+        if self.pool is not None:
+            return (self.pool(tokens),)
+        # A copy: a view would keep all tokens in memory.
+        cls_token = (tokens[:, 0].clone(),) if self.output_cls_token else ()
+        return (self.to_map(tokens, grid), *cls_token)
 
     def norm_after(self, stage: int) -> nn.Module:
         """The norm that tokens of a stage pass when they leave."""
@@ -179,6 +196,14 @@ def _check_is_plain(vit: nn.Module) -> None:
         raise UserError(f"an anchor needs timm's PatchEmbed, this model has {type(vit.patch_embed).__name__}")
     if not isinstance(getattr(vit, 'patch_drop', None), nn.Identity | None):
         raise UserError('an anchor cannot drop patches, dense heads need them all: leave out patch_drop_rate')
+
+
+def _check_has_cls_token(vit: nn.Module) -> None:
+    if getattr(vit, 'cls_token', None) is None:
+        raise UserError(
+            f'output_cls_token=True, but this {type(vit).__name__} has no class token: leave it out, and take a head '
+            "that reads maps alone (of DPTDepthHead, readout_type='ignore')"
+        )
 
 
 def final_norm_of(vit: nn.Module) -> nn.Module:
