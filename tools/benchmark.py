@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     )
     latency.add_argument('--batch-size', type=int, help='images per pass (1)')
     latency.add_argument(
-        '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='input size (default: that of training)'
+        '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help="input size (default: the config's)"
     )
     latency.add_argument('--compile', action='store_true', help='compile every block with torch.compile first')
     latency.add_argument(

@@ -57,7 +57,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
-        help='input size of the comparison and of --onnx and --torch-export (default: that of training)',
+        help="input size of the comparison and of --onnx and --torch-export (default: the config's)",
     )
     parser.add_argument(
         '--onnx',

@@ -22,7 +22,7 @@ from mmsnnet.stitching import Record, write_records
 def main() -> None:
     parser = config_parser(__doc__)
     parser.add_argument(
-        '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='input size (default: that of training)'
+        '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help="input size (default: the config's)"
     )
     parser.add_argument('--json', metavar='FILE', help='also write the records, without metrics, to this file')
     args = parser.parse_args()

@@ -16,7 +16,7 @@ from mmsnnet.engine.focus import Focus
 from mmsnnet.engine.least_squares_start import start_from_least_squares
 from mmsnnet.engine.memory_check import check_memory
 from mmsnnet.engine.randomness import seed_generators, shared_seed
-from mmsnnet.engine.runners import find_input_shape, unwrapped_model
+from mmsnnet.engine.runners import find_input_shape, training_input_shape, unwrapped_model
 from mmsnnet.engine.samplers import FocusedSampler, draw_number, warn_of_one_group
 from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from mmsnnet.models.weights import weights_in
@@ -43,7 +43,7 @@ class StitchSamplingHook(Hook):
         sampler: of ``mmsnnet.ROUTE_SAMPLERS``; gets ``gflops``, ``seed``, and for ``records``, a file, what is in it.
             One that learns begins anew when routes leave the focus.
         init_images: training images for the least-squares start, over all ranks; 0 leaves the layers random.
-        input_shape: (height, width) at which costs are measured; by default that of the training images.
+        input_shape: (height, width) at which costs are measured; by default the window of tests, or that of training.
         seed: of the sampler and of the choice of images; by default the runner's.
         draw_per: ``'step'``: one route for all batches that gradients are accumulated over; ``'batch'``: one for each.
         per_rank_routes: let each rank draw its own route; gradients are averaged over ranks as always.
@@ -146,7 +146,8 @@ class StitchSamplingHook(Hook):
         if self.focus.choose(runner):
             self._start_sampler()
         warn_of_one_group(self.sampler, self.sampler_cfg, runner.logger)
-        check_memory(runner, input_shape, [self.backbone.space[id_] for id_ in self.focus.routes])
+        trained_shape = self.input_shape or training_input_shape(model, runner.cfg)
+        check_memory(runner, trained_shape, [self.backbone.space[id_] for id_ in self.focus.routes])
         self._guard = FiniteLossGuard(runner, self.on_nonfinite_loss)
 
     def _start_sampler(self, state: dict | None = None) -> None:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from mmsnnet.engine.randomness import seeded
-from mmsnnet.engine.runners import configured_input_shape, unwrapped_model
+from mmsnnet.engine.runners import training_input_shape, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation.profiling.training_memory import (
     TrainingMemory,
@@ -96,7 +96,7 @@ def configured_setting(model: nn.Module, cfg: Config, input_shape: tuple[int, in
         input_shape: (height, width); by default the config's.
     """
     return TrainingSetting(
-        input_shape=input_shape or configured_input_shape(model, cfg),
+        input_shape=input_shape or training_input_shape(model, cfg),
         batch_size=cfg.train_dataloader.batch_size,
         dtype=_configured_dtype(cfg.optim_wrapper),
         device_type='cuda' if torch.cuda.is_available() else 'cpu',

@@ -35,7 +35,7 @@ class RoutesLoop:
         routes: what to evaluate, as ``select_routes`` takes it: ``'all'``, ``'anchors'``, a number, ids and names, ...
         main_route: whose metrics keep their plain keys and whose predictions hooks see; by default the largest anchor,
             or the most expensive of the selected routes.
-        input_shape: (height, width) at which costs are measured; by default that of the training images.
+        input_shape: (height, width) at which costs are measured; by default the window of tests, or that of training.
         dtype: one of ``DTYPES``, mixed precision below float32; MMEngine's ``fp16=True`` is ``dtype='float16'``.
         memory_budget_mb, route_batch: of ``SharedPrefixes``.
         skip_unreadable: evaluate without images that cannot be loaded, instead of stopping.

@@ -62,7 +62,7 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def find_input_shape(runner: Runner) -> tuple[int, int]:
-    """(height, width) of the images a runner's config trains on, at which costs are measured.
+    """(height, width) of the images at which the costs of a runner's model are measured.
 
     Raises:
         ValueError: the config does not say.
@@ -71,6 +71,20 @@ def find_input_shape(runner: Runner) -> tuple[int, int]:
 
 
 def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
+    """(height, width) of the images at which the costs of a config's model are measured.
+
+    That is the window by which images are tested, where there is one, or else the size of training.
+
+    Raises:
+        ValueError: the config says neither.
+    """
+    test_cfg = getattr(model, 'test_cfg', None) or {}
+    if str(test_cfg.get('mode')).startswith('slide'):
+        return _pair(test_cfg['crop_size'])
+    return training_input_shape(model, cfg)
+
+
+def training_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
     """(height, width) of the images a config trains its model on; where it does not say that, tests it on.
 
     Raises:

@@ -10,7 +10,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
 from mmsnnet.building import build_model
-from mmsnnet.engine import memory_check
+from mmsnnet.engine import configured_input_shape, memory_check
 from mmsnnet.engine.memory_check import check_memory, configured_optimizer, configured_setting, rehearse
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation import predict_extremes
@@ -50,6 +50,14 @@ def test_training_with_a_rehearsal_ends_as_without(make_config, tmp_path, gpu, m
     plain = train(with_random_parts(make_config, work_dir=str(tmp_path / 'plain')))
     for key, value in rehearsed.model.state_dict().items():
         assert torch.equal(value, plain.model.state_dict()[key]), key
+
+
+def test_memory_is_of_training_images_and_costs_of_the_windows_of_tests(make_config):
+    windows = dict(mode='slide', crop_size=(64, 96), stride=(64, 96))
+    cfg = make_config(**{'model.test_cfg': windows})
+    model = build_model(cfg)
+    assert configured_input_shape(model, cfg) == (64, 96)
+    assert configured_setting(model, cfg).input_shape == CROP
 
 
 def test_rehearsal_runs_the_most_expensive_route_and_leaves_no_trace(make_config, gpu):
