@@ -1,0 +1,13 @@
+_base_ = [
+    '../_base_/models/dpt.py',
+    '../_base_/no_stitching.py',
+    '../_base_/datasets/nyu_416x544.py',
+    '../_base_/schedules/adamw_onecycle-24e.py',
+    '../_base_/depth_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        type='mmsnnet.AnchorViT',
+        out_indices=(2, 5, 8, 11),
+        anchor=dict(model='deit3_small_patch16_224.fb_in22k_ft_in1k', init_cfg=dict(type='TimmPretrained'))),
+    decode_head=dict(in_channels=384))
