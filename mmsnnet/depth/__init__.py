@@ -1,8 +1,14 @@
-"""Depth estimation over MMSegmentation: the metric of many routes.
+"""Depth estimation over MMSegmentation: heads for its ``DepthEstimator``, a loss, and the metric of many routes.
 
 It needs MMSegmentation, so a config imports it itself: ``custom_imports = dict(imports=['mmsnnet', 'mmsnnet.depth'])``.
+``DPTDepthHead`` and ``LinearDepthHead`` read levels with or without class tokens and give metres; ``SigLoss`` trains
+them.
 """
 
+from mmsnnet.depth.depth_head import DepthHead
+from mmsnnet.depth.dpt_head import DPTDepthHead
+from mmsnnet.depth.linear_head import LinearDepthHead
 from mmsnnet.depth.metric import LeanDepthMetric
+from mmsnnet.depth.sig_loss import SigLoss
 
-__all__ = ['LeanDepthMetric']
+__all__ = ['DPTDepthHead', 'DepthHead', 'LeanDepthMetric', 'LinearDepthHead', 'SigLoss']
