@@ -85,10 +85,10 @@ def write_checkpoint(weights: dict[str, Tensor], meta: dict, path: Path) -> Path
 
 
 class Predictor(nn.Module):
-    """A segmentor or classifier as a function of preprocessed images (B, 3, H, W), which gives logits.
+    """A model as a function of preprocessed images (B, 3, H, W), which gives logits, or depth in metres.
 
     Raises:
-        ValueError: the model is neither, when it is called.
+        ValueError: when it is called, the model is no segmentor, depth estimator or classifier.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -117,7 +117,7 @@ def export_onnx(predictor: Predictor, images: Tensor, path: Path, dynamic_batch:
         predictor,
         (images,),
         input_names=['images'],
-        output_names=['logits'],
+        output_names=[task_of(predictor.model).output_name],
         dynamic_shapes=({0: torch.export.Dim('batch')},) if dynamic_batch else None,
         dynamo=True,
         verbose=False,

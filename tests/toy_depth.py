@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import DepthEstimator
 from mmseg.structures import SegDataSample
@@ -58,7 +59,7 @@ def toy_estimator(head: str = 'dpt', test_cfg: dict | None = None, **kwargs) -> 
         backbone=dict(type='mmsnnet.ToyLevels'),
         # MMSegmentation builds heads of configs alone.
         decode_head=dict(type='LinearDepthHead', in_channels=WIDTH, num_bins=4),
-        test_cfg=test_cfg or dict(mode='whole'),
+        test_cfg=ConfigDict(test_cfg or dict(mode='whole')),
     )
     model.decode_head = HEADS[head](**kwargs)
     return model.eval()

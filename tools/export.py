@@ -118,7 +118,7 @@ def as_function(model: nn.Module) -> Callable[[Tensor], Tensor]:
 def export_files(slim: nn.Module, images: Tensor, args: argparse.Namespace) -> dict[Path, Callable[[Tensor], Tensor]]:
     """Write the requested files; returns a function that runs each file, by its name."""
     loaded = {}
-    kind, two_images = task_of(slim).name, images.repeat(2, 1, 1, 1)
+    kind, two_images = task_of(slim).name.replace(' ', '_'), images.repeat(2, 1, 1, 1)
     if args.onnx:
         path = args.out / f'{kind}.onnx'
         loaded[path] = export_onnx(Predictor(slim), images, path, dynamic_batch=False)
@@ -147,8 +147,8 @@ def main() -> None:
     model = build_model(cfg).eval()
     if (args.onnx or args.torch_export) and not task_of(model).has_logits:
         raise UserError(
-            f'--onnx and --torch-export are for segmentors and classifiers, this is a {type(model).__name__}: leave '
-            'them out for the slim checkpoint and config'
+            '--onnx and --torch-export are for segmentors, depth estimators and classifiers, this is a '
+            f'{type(model).__name__}: leave them out for the slim checkpoint and config'
         )
     dataset_meta = load_weights(model, args.checkpoint).get('dataset_meta')
     backbone = find_backbone(model)

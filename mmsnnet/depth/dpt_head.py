@@ -22,6 +22,8 @@ class DPTDepthHead(DPTHead, DepthHead):
     depth output is a 3x3 convolution to half the channels, twice the size, a 3x3 convolution to 32 channels, ReLU and a
     1x1 convolution, then ``relu(x) + min_depth``. This is the head of SN-Netv2 on NYUv2.
 
+    Where a grid is odd, ``DPTHead`` resizes finer levels to twice the coarser one, which is one patch larger.
+
     Args:
         in_channels: channels of every level, as a number or a list of four equal ones.
         channels: channels of the fused maps.
@@ -77,7 +79,7 @@ class DPTDepthHead(DPTHead, DepthHead):
             parameter.data.abs_()
 
     def forward(self, levels: Sequence[Level]) -> Tensor:
-        """Four levels, finest block first -> depth (B, 1, H', W') in metres, not clamped.
+        """Four levels, from early to late blocks -> depth (B, 1, H', W') in metres, not clamped.
 
         Each level is a pair of a map (B, C, h, w) and a class token (B, C), or the map alone where it is ignored. H'
         and W' are 32 times half of h and w, rounded up: for patches of 16 in even numbers, the size of the image.

@@ -36,7 +36,7 @@ class LinearDepthHead(DepthHead):
         in_index: the level to read, or a list of levels, which are concatenated.
         readout: ``'concat'`` concatenates the class token to each patch, ``'ignore'`` leaves it out, and takes levels
             without it, too.
-        norm_cfg: a norm before the convolution; None: none.
+        norm_cfg: a norm before the convolution; default: batch norm; None: none.
         num_bins: the number of bins.
         upsample: by how much weights are resized before they become depth, which is then resized to the image.
         init_cfg: MMEngine's; default: weights of 0.01 times a normal distribution, as DINOv3's.

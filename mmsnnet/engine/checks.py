@@ -11,11 +11,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
+from mmsnnet.engine.depth_check import check_depths
 from mmsnnet.engine.exit_checks import check_exits, check_widths
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
 from mmsnnet.models import PerExit, SimpleFPN, find_backbone, find_mismatch, locate_backbone
+from mmsnnet.models.tasks import Depth, task_of
 from mmsnnet.models.weights import weights_in
 from mmsnnet.settings import is_named
 
@@ -95,6 +97,7 @@ def check_before_run(runner: Runner) -> None:
     check_widths(unwrapped_model(runner))
     check_strides(runner)
     check_annotations(runner)
+    check_depths(unwrapped_model(runner), [dataset for dataset, _ in _datasets(runner)])
 
 
 def check_heads(runner: Runner) -> None:
@@ -104,6 +107,9 @@ def check_heads(runner: Runner) -> None:
         ValueError: with both numbers.
     """
     model = unwrapped_model(runner)
+    if isinstance(task_of(model), Depth):
+        # The classes of NYUv2 are kinds of rooms.
+        return
     classes = getattr(_dataset(runner), 'metainfo', {}).get('classes')
     for name, head in model.named_modules():
         if not _HEADS.fullmatch(name) or isinstance(head, nn.ModuleList):

@@ -1,9 +1,11 @@
-"""A batch of blank images with blank ground truth, on which any segmentor or detector computes its loss."""
+"""A batch of blank images with blank ground truth, on which any model of a known task computes its loss."""
 
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor, nn
+
+from mmsnnet.models.tasks import Depth, task_of
 
 
 def blank_batch(
@@ -13,7 +15,8 @@ def blank_batch(
     device: torch.device | str,
     boxes_per_side: int = 10,
 ) -> tuple[Tensor, list[BaseDataElement]]:
-    """Preprocessed images (B, 3, H, W) and a sample with ground truth for each. All pixels are of class 0.
+    """Preprocessed images (B, 3, H, W) and a sample with ground truth for each. All pixels are of class 0, and
+    one metre away.
 
     Args:
         input_shape: (height, width).
@@ -23,7 +26,11 @@ def blank_batch(
     images = torch.zeros(batch_size, 3, *input_shape, device=device)
     boxes = _boxes(input_shape, boxes_per_side, device)
     masks = _blank_masks(len(boxes), input_shape) if _has_mask_head(model) else None
-    return images, [_sample(input_shape, boxes, masks) for _ in images]
+    samples = [_sample(input_shape, boxes, masks) for _ in images]
+    if isinstance(task_of(model), Depth):
+        for sample in samples:
+            sample.gt_depth_map = PixelData(data=torch.ones(1, *input_shape, device=device))
+    return images, samples
 
 
 def _sample(shape: tuple[int, int], boxes: Tensor, masks: object) -> BaseDataElement:

@@ -1,6 +1,6 @@
 """Tasks: what a model predicts, asked of images alone, without data and without post-processing.
 
-This is where the package tells segmentors, detectors and classifiers apart.
+This is where the package tells segmentors, depth estimators, detectors and classifiers apart.
 """
 
 import inspect
@@ -22,11 +22,13 @@ class Task:
     Attributes:
         name: what such a model is called.
         has_logits: whether one tensor is what it predicts, so that it exports to a file of operators.
+        output_name: what that tensor is called in such a file.
         note_on_cost: what to say beside GFLOPs.
     """
 
     name: ClassVar[str] = 'model'
     has_logits: ClassVar[bool] = False
+    output_name: ClassVar[str] = 'logits'
     note_on_cost: ClassVar[str] = ''
 
     def __init__(self, model: nn.Module) -> None:
@@ -51,7 +53,8 @@ class Task:
             ValueError: it predicts more than one tensor.
         """
         raise UserError(
-            f'only segmentors and classifiers export to a file of operators, not {type(self.model).__name__}'
+            'only segmentors, depth estimators and classifiers export to a file of operators, not '
+            f'{type(self.model).__name__}'
         )
 
 
@@ -70,6 +73,13 @@ class Segmentation(Task):
     def logits(self, images: Tensor) -> Tensor:
         # Heads resize to the shape of the first image.
         return self.model.encode_decode(images, [{'img_shape': tuple(images.shape[2:])}])
+
+
+class Depth(Segmentation):
+    """Depth (B, 1, H, W) in metres: ``outputs`` as the head gives it, ``logits`` as it is predicted."""
+
+    name = 'depth estimator'
+    output_name = 'depth'
 
 
 class TwoStageDetection(Task):
@@ -103,7 +113,8 @@ class Classification(Task):
 def task_of(model: nn.Module) -> Task:
     """The task of a model of MMSegmentation, MMDetection or MMPretrain."""
     if hasattr(model, 'encode_decode'):
-        return Segmentation(model)
+        # MMSegmentation's DepthEstimator is a segmentor that can average a prediction with its mirror image.
+        return Depth(model) if hasattr(model, 'slide_flip_inference') else Segmentation(model)
     # Two-stage detectors that learn their proposals have no RPN, and a fixed number of regions.
     if getattr(getattr(model, 'test_cfg', None), 'rpn', None) and getattr(model, 'roi_head', None) is not None:
         return TwoStageDetection(model)
