@@ -142,9 +142,16 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             sys.exit('interrupted')
         except (UserError, OSError) as error:
-            sys.exit(f'error: {error}')
+            sys.exit(f'error: {_own_message(error)}')
 
     return wrapped
+
+
+def _own_message(error: Exception) -> str:
+    """What an error says. PyTorch puts the whole traceback before it if it comes from a data loader's worker."""
+    message = str(error)
+    is_from_worker = message.startswith('Caught ') and 'Traceback' in message
+    return message.strip().rpartition('\n')[2].partition(': ')[2] if is_from_worker else message
 
 
 def _end_process_group() -> None:

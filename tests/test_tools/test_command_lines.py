@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from torch.utils.data import DataLoader, Dataset
 from toy_job import assert_one_line
 from toys import DATA
 
+from mmsnnet.cli import command
 from mmsnnet.convert import convert_segmentor
 from mmsnnet.engine import StitchTestLoop, loops
+from mmsnnet.errors import UserError
 from mmsnnet.stitching import read_records
 
 ROOT = Path(__file__).parents[2]
@@ -289,3 +292,17 @@ def test_our_own_bugs_show_their_traceback(monkeypatch, trained, run_tool, error
     monkeypatch.setattr(StitchTestLoop, '_measure_costs', bug['fail'])
     with pytest.raises(type(error)):
         run_tool('test', *trained)
+
+
+@pytest.mark.parametrize('kind', [UserError, FileNotFoundError])
+def test_errors_in_workers_of_data_loaders_are_one_line_too(kind):
+    class Broken(Dataset):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> None:
+            raise kind('a.png is gone: put it back')
+
+    with pytest.raises(SystemExit) as stopped:
+        command(lambda: next(iter(DataLoader(Broken(), num_workers=1))))()
+    assert stopped.value.code == 'error: a.png is gone: put it back'
