@@ -33,11 +33,7 @@ PUBLISHED = ROOT.parent / 'shared' / 'golden' / 'published_ade20k_s_l.json'
 CONFIGS = sorted(path for path in ROOT.glob('configs/*/*.py') if path.parent.name != '_base_')
 CLASSIFIERS = [path for path in CONFIGS if path.parent.name in ('imagenet', 'camvid_squares', 'image_folder')]
 IMAGENET = [path for path in CLASSIFIERS if path.parent.name == 'imagenet']
-SEGMENTORS = [
-    path
-    for path in CONFIGS
-    if path not in CLASSIFIERS and (not path.parent.name.startswith('coco') or 'stuff' in path.parent.name)
-]
+SEGMENTORS = [path for path in CONFIGS if path.parent.name in ('ade20k', 'camvid', 'coco_stuff10k', 'scenes', 'shapes')]
 TAUGHT = [path for path in CLASSIFIERS if '-deit-' in path.name]
 DETECTORS = [path for path in CONFIGS if 'mask-rcnn' in path.name]
 STITCHED = [path for path in CONFIGS if path.name.startswith('stitched')]

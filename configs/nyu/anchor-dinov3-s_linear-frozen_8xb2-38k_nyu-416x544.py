@@ -6,6 +6,7 @@ _base_ = [
     '../_base_/depth_runtime.py',
 ]
 model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
         type='mmsnnet.AnchorViT',
         anchor=dict(model='vit_small_patch16_dinov3.lvd1689m', init_cfg=dict(type='TimmPretrained')),

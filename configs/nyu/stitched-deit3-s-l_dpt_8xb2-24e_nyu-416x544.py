@@ -6,6 +6,7 @@ _base_ = [
     '../_base_/depth_runtime.py',
 ]
 model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
         type='mmsnnet.StitchedViT',
         out_indices=(4, 11, 17, 23),

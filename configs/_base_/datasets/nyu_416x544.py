@@ -1,5 +1,4 @@
-# NYUv2 as MMSegmentation's tools/dataset_converters/nyu.py lays it out. 24 epochs of its 24231 training images in
-# batches of 16 are 36347 iterations.
+# NYUv2 as MMSegmentation's tools/dataset_converters/nyu.py lays it out: 24231 images to train on, 654 to test on.
 dataset_type = 'NYUDataset'
 data_root = 'data/nyu'
 crop_size = (416, 544)
@@ -25,7 +24,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
