@@ -2,6 +2,7 @@
 
 $ python tools/benchmark.py CONFIG CHECKPOINT --out benchmark
 $ python tools/benchmark.py CONFIG CHECKPOINT --out benchmark --latency
+$ python tools/benchmark.py CONFIG CHECKPOINT --out benchmark --pictures 4
 $ torchrun --nproc_per_node 8 tools/benchmark.py CONFIG CHECKPOINT --out benchmark --launcher pytorch
 
 Writes stitches.json, stitches.csv, pareto.png, pareto.svg and report.html, which opens in a browser, offline.
@@ -24,8 +25,9 @@ from mmsnnet.cli import (
     make_stitched,
     runner_parser,
 )
-from mmsnnet.engine import RoutesProgress, check_data_folders
+from mmsnnet.engine import RoutesProgress, check_data_folders, picture_routes
 from mmsnnet.evaluation import format_table, write_full_report
+from mmsnnet.settings import check_int
 from mmsnnet.stitching import Record, main_metric, read_records
 
 
@@ -37,6 +39,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metric', help='what to rank by (default: mIoU, box AP or top-1 accuracy)')
     parser.add_argument(
         '--alone', nargs='*', default=[], metavar='FILE', help='stitches.json of anchors trained alone, to compare with'
+    )
+    parser.add_argument(
+        '--pictures',
+        type=int,
+        metavar='N',
+        help='show N images in report.html, with the ground truth and what every route predicts: a slider goes over '
+        'the Pareto front, a click on a dot shows any route (default: none)',
     )
     evaluation = parser.add_argument_group('evaluation (default: as the config says)')
     evaluation.add_argument('--memory-budget', type=float, metavar='MIB', help='for tokens that routes share (2048)')
@@ -64,6 +73,8 @@ def parse_args() -> argparse.Namespace:
     )
     latency.add_argument('--repetitions', type=int, help='timed passes of each route (5)')
     args = parser.parse_args()
+    if args.pictures is not None:
+        check_int('--pictures', args.pictures, 1, meaning='images to show')
     args.work_dir = args.work_dir or str(args.out / 'log')
     return args
 
@@ -101,7 +112,8 @@ def evaluate(runner: Runner, args: argparse.Namespace) -> list[Record]:
     loop = runner.test_loop
     loop.progress = RoutesProgress(print, bar=True)
     alone = [record for path in args.alone for record in read_records(path)]
-    loop.write_report = partial(write_full_report, metric=args.metric, trained_alone=alone)
+    pictures = partial(picture_routes, loop, args.pictures) if args.pictures else None
+    loop.write_report = partial(write_full_report, metric=args.metric, trained_alone=alone, make_pictures=pictures)
     runner.test()
     return loop.records
 

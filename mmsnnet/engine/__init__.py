@@ -5,6 +5,7 @@ from mmsnnet.engine.hooks import StitchSamplingHook
 from mmsnnet.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
 from mmsnnet.engine.memory_check import configured_optimizer, configured_setting
+from mmsnnet.engine.pictures import picture_routes
 from mmsnnet.engine.progress import ProgressBarHook, RoutesProgress
 from mmsnnet.engine.runners import configured_input_shape, find_input_shape, unwrapped_model
 
@@ -20,5 +21,6 @@ __all__ = [
     'configured_optimizer',
     'configured_setting',
     'find_input_shape',
+    'picture_routes',
     'unwrapped_model',
 ]

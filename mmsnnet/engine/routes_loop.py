@@ -130,7 +130,7 @@ class RoutesLoop:
         """Run all routes on one batch."""
         runner: Runner = self.runner
         routes_done, self._routes_done = self._routes_done, 0
-        data_batch = self._readable(batch)
+        data_batch = self.readable(batch)
         if data_batch is None:
             self.evaluator.skip_batch(len(self.routes) - routes_done)
             return
@@ -145,7 +145,7 @@ class RoutesLoop:
             self.progress.step()
         runner.call_hook(f'after_{self.phase}_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
-    def _readable(self, batch: CheckedBatch) -> Any:
+    def readable(self, batch: CheckedBatch) -> Any:
         """What of a batch could be loaded; reports the rest, or stops at it."""
         for image in batch.unreadable:
             if not self.skip_unreadable:

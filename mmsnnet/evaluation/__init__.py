@@ -5,6 +5,7 @@ from mmsnnet.evaluation.profiling.latency import LatencyBench, LatencySetting, t
 from mmsnnet.evaluation.profiling.latency_records import LatencyJob, with_latency
 from mmsnnet.evaluation.profiling.training_memory import TrainingMemory, TrainingSetting, predict_extremes
 from mmsnnet.evaluation.provenance import describe_device, describe_run, tested_settings, versions
+from mmsnnet.evaluation.reports.pictures import Pictures, draw_pictures
 from mmsnnet.evaluation.reports.plots import plot_pareto
 from mmsnnet.evaluation.reports.report import format_record, format_table, write_full_report, write_report
 from mmsnnet.evaluation.routes.route_evaluator import RouteEvaluator
@@ -16,6 +17,7 @@ __all__ = [
     'LatencyBench',
     'LatencyJob',
     'LatencySetting',
+    'Pictures',
     'RouteEvaluator',
     'RouteResults',
     'SharedPrefixes',
@@ -24,6 +26,7 @@ __all__ = [
     'choose_dtype',
     'describe_device',
     'describe_run',
+    'draw_pictures',
     'format_record',
     'format_table',
     'mixed_precision',

@@ -6,16 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmsnnet.evaluation.reports.pictures import Pictures
 from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, MIXING_LINE, by_cost, metric_label, opacity
 from mmsnnet.files import finite_or_none, write_file
-from mmsnnet.stitching import Record, front_records
+from mmsnnet.stitching import Record, direction, front_records
 
 PLOT_ID = 'pareto'
 ALONE = 'anchor trained alone'
 
 
 def write_html(
-    records: Sequence[Record], metric: str, path: str | os.PathLike, trained_alone: Sequence[Record] = ()
+    records: Sequence[Record],
+    metric: str,
+    path: str | os.PathLike,
+    trained_alone: Sequence[Record] = (),
+    pictures: Pictures | None = None,
 ) -> None:
     """Write the page.
 
@@ -23,11 +28,14 @@ def write_html(
         records: of all evaluated routes.
         metric: to show over the costs.
         trained_alone: records of single anchors, shown as stars.
+        pictures: of what every route predicts.
     """
     costs = [cost for cost in COST_LABELS if all(getattr(record, cost) is not None for record in records)]
     fronts = {cost: [record.id for record in front_records(records, metric, cost)] for cost in costs}
     page = _template().render(
         metric=metric,
+        metric_label=metric_label(metric),
+        is_error=direction(metric) < 0,
         num_untrained=sum(record.trained is False for record in records),
         records=finite_or_none([asdict(record) for record in records]),
         costs={cost: COST_LABELS[cost] for cost in costs},
@@ -35,9 +43,15 @@ def write_html(
         points=finite_or_none({cost: _points(records, metric, cost, trained_alone) for cost in costs}),
         plot=_plot_html(records, metric, costs[0], trained_alone),
         plot_id=PLOT_ID,
+        pictures=pictures and _picture_data(pictures),
         provenance=_flat(records[0].provenance or {}),
     )
     write_file(Path(path), lambda partial: partial.write_text(page, encoding='utf-8'))
+
+
+def _picture_data(pictures: Pictures) -> dict[str, Any]:
+    """Pictures in types that JSON has; what is shown as ``[place of the image, text]``."""
+    return {name: value for name, value in asdict(pictures).items() if name != 'quality'}
 
 
 def _template() -> Any:

@@ -1,0 +1,150 @@
+"""Pictures of an HTML page: images and what every route predicts of them, small enough for one file."""
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import mmcv
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+from mmsnnet.errors import UserError
+from mmsnnet.evaluation.reports.drawing import LONGEST_SIDE, Canvas, Drawing
+from mmsnnet.stitching import Route
+
+# Of all pictures of a page, as text.
+MAX_MB = 5
+
+
+class Quality(NamedTuple):
+    """Of a WebP image."""
+
+    longest_side: int
+    percent: int
+
+
+# From the best to the worst that still shows something.
+QUALITIES = (
+    Quality(LONGEST_SIDE, 80),
+    Quality(LONGEST_SIDE, 50),
+    Quality(240, 50),
+    Quality(160, 50),
+    Quality(120, 30),
+)
+
+
+class Shown(NamedTuple):
+    """What to show: the place of an image among a page's images, None for none, and words."""
+
+    image: int | None
+    text: str
+
+
+@dataclass
+class Picture:
+    """One image, the truth and, by id, the predictions of routes."""
+
+    name: str
+    image: int
+    truth: Shown | None
+    routes: dict[int, Shown] = field(default_factory=dict)
+
+
+@dataclass
+class Pictures:
+    """Of a page.
+
+    Attributes:
+        images: as data URIs.
+        legend: colours of classes, as ``#rrggbb``; empty if the pictures do not show classes by colour.
+        quality: of the images.
+    """
+
+    pictures: list[Picture]
+    images: list[str]
+    legend: dict[str, str]
+    quality: Quality
+
+
+def draw_pictures(
+    predictions: Iterable[tuple[Route, BaseDataElement]], meta: Mapping[str, Any], max_mb: float = MAX_MB
+) -> Pictures:
+    """Draw what routes predict, as well as ``max_mb`` allows.
+
+    Args:
+        predictions: of one image after the other: of all routes of the first, then of the second, ...
+        meta: the data set's ``classes`` and ``palette``.
+
+    Raises:
+        ValueError: the pictures do not fit at any quality; says how many do.
+    """
+    images, pictures, legend = _Images(max_mb), [], {}
+    try:
+        for path, group in groupby(predictions, lambda prediction: prediction[1].get('img_path')):
+            canvas = None
+            for route, sample in group:
+                if canvas is None:
+                    canvas = Canvas.of(sample, meta)
+                    truth = _shown(canvas.draw_truth(sample), images)
+                    picture = Picture(Path(path).stem, images.add(canvas.image), truth)
+                picture.routes[route.id] = _shown(canvas.draw_prediction(sample), images)
+            pictures.append(picture)
+            legend = canvas.legend
+    except _FullError:
+        raise UserError(_advice(len(pictures), max_mb)) from None
+    return Pictures(pictures, images.best(), legend, images.quality)
+
+
+class _FullError(Exception):
+    """Images do not fit."""
+
+
+class _Images:
+    """Images at every quality that has not yet grown too large."""
+
+    def __init__(self, max_mb: float) -> None:
+        self.max_bytes = max_mb * 1e6
+        self.by_quality: dict[Quality, list[str]] = {quality: [] for quality in QUALITIES}
+        self.bytes = dict.fromkeys(QUALITIES, 0)
+
+    def add(self, image: np.ndarray) -> int:
+        """The place of an RGB image (h, w, 3) among the images."""
+        for quality, uris in list(self.by_quality.items()):
+            uris.append(_data_uri(image, quality))
+            self.bytes[quality] += len(uris[-1])
+            if self.bytes[quality] > self.max_bytes:
+                del self.by_quality[quality]
+        if not self.by_quality:
+            raise _FullError
+        return len(self.best()) - 1
+
+    @property
+    def quality(self) -> Quality:
+        return next(iter(self.by_quality))
+
+    def best(self) -> list[str]:
+        return self.by_quality[self.quality]
+
+
+def _shown(drawing: Drawing | None, images: _Images) -> Shown | None:
+    if drawing is None:
+        return None
+    return Shown(None if drawing.image is None else images.add(drawing.image), drawing.text)
+
+
+def _data_uri(image: np.ndarray, quality: Quality) -> str:
+    small = mmcv.imrescale(image, (quality.longest_side, quality.longest_side), interpolation='area')
+    _, content = cv2.imencode('.webp', mmcv.rgb2bgr(small), [cv2.IMWRITE_WEBP_QUALITY, quality.percent])
+    return f'data:image/webp;base64,{base64.b64encode(content).decode()}'
+
+
+def _advice(fitting: int, max_mb: float) -> str:
+    less = f'--pictures {fitting}' if fitting else 'fewer routes (--routes)'
+    return (
+        f'{fitting} pictures of these routes fit into {max_mb:g} MB, at the smallest size: ask for {less}; with '
+        '--resume, nothing is evaluated again'
+    )
