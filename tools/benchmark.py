@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     add_evaluation_options(parser)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for everything this writes')
     parser.add_argument('--resume', action='store_true', help='resume an interrupted call from what is in DIR')
-    parser.add_argument('--metric', help='what to rank by (default: mIoU, box AP or top-1 accuracy)')
+    parser.add_argument('--metric', help='what to rank by (default: mIoU, box AP, RMSE of depth or top-1 accuracy)')
     parser.add_argument(
         '--alone', nargs='*', default=[], metavar='FILE', help='stitches.json of anchors trained alone, to compare with'
     )

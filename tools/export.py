@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         help='the best route of --records within gflops, latency_ms, memory_mb or params_m, e.g. latency_ms=20',
     )
     parser.add_argument('--records', metavar='FILE', help='stitches.json of tools/benchmark.py, to choose by --budget')
-    parser.add_argument('--metric', help='what to rank by (default: mIoU, box AP or top-1 accuracy)')
+    parser.add_argument('--metric', help='what to rank by (default: mIoU, box AP, RMSE of depth or top-1 accuracy)')
     parser.add_argument(
         '--shape',
         type=int,

@@ -19,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('records', help='stitches.json of a stitched model')
     parser.add_argument('--alone', nargs='*', default=[], help='stitches.json of anchors that were trained alone')
-    parser.add_argument('--metric', help='what to plot over GFLOPs (default: mIoU, box AP or top-1 accuracy)')
+    parser.add_argument(
+        '--metric', help='what to plot over GFLOPs (default: mIoU, box AP, RMSE of depth or top-1 accuracy)'
+    )
     parser.add_argument('--out', default='pareto.png', help='image file to write (pareto.png)')
     args = parser.parse_args()
     if Path(args.out).suffix not in ENDINGS:

@@ -118,7 +118,12 @@ class Canvas:
     def detection_visualizer(self) -> Visualizer:
         from mmdet.visualization import DetLocalVisualizer
 
-        return _with_meta(DetLocalVisualizer(line_width=2, alpha=0.5), self.meta)
+        # It takes colours as tuples, and chooses them where a data set has too few.
+        palette = [tuple(colour) for colour in self.meta.get('palette') or ()]
+        has_all = len(palette) >= len(self.meta.get('classes', ()))
+        return _with_meta(
+            DetLocalVisualizer(line_width=2, alpha=0.5), {**self.meta, 'palette': palette if has_all else None}
+        )
 
 
 def _with_meta(visualizer: Visualizer, meta: Mapping[str, Any]) -> Visualizer:
@@ -136,7 +141,9 @@ def draw_depth(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
     colours[~_is_depth(depth)] = 0
     height, width = canvas.size
     image = mmcv.imresize(colours, (width, height), interpolation='nearest')
-    return Drawing(image, f'{near:.3g} m (dark) .. {far:.3g} m (bright)')
+    # Beside the truth, or else the prediction: the scale is the same.
+    is_first = side == 'gt' or 'gt_depth_map' not in sample
+    return Drawing(image, f'{near:.3g} m (dark) .. {far:.3g} m (bright)' if is_first else '')
 
 
 def draw_segmentation(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:

@@ -143,8 +143,8 @@ def _data_uri(image: np.ndarray, quality: Quality) -> str:
 
 
 def _advice(fitting: int, max_mb: float) -> str:
-    less = f'--pictures {fitting}' if fitting else 'fewer routes (--routes)'
+    instead = f'ask for --pictures {fitting}' if fitting else 'leave --pictures out'
     return (
-        f'{fitting} pictures of these routes fit into {max_mb:g} MB, at the smallest size: ask for {less}; with '
+        f'the pictures of all routes do not fit into {max_mb:g} MB, those of {fitting} images do: {instead}; with '
         '--resume, nothing is evaluated again'
     )

@@ -3,43 +3,15 @@
 import csv
 import math
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from report_pages import MIOU, ODD_CLASS, SPACE, emit, make_records, rows, text, wait_until_filled
 
 from mmsnnet.evaluation import format_record, format_table, write_full_report
 from mmsnnet.evaluation.reports.html_report import _traces, write_html
 from mmsnnet.evaluation.reports.plots import PALE, plot_pareto
-from mmsnnet.stitching import BudgetTable, Record, StitchSpace, front_records, read_records, select
-
-SPACE = StitchSpace((3, 6))
-ODD_CLASS = 'a <b>bold</b> class'
-MIOU = [30, 50, 45, 20, 40, 49, 31, 48]
-
-
-def make_records(**fields) -> list[Record]:
-    """Records of eight routes that cost more by id."""
-    return [
-        Record(
-            route.id,
-            route.name,
-            route.kind,
-            gflops=10.0 + route.id,
-            params_m=5.0 - route.id / 10,
-            metrics={'aAcc': 80.0, 'mIoU': float(miou)},
-            latency_ms=20.0 - route.id,
-            classes={
-                'IoU': {'sky': 90.0 + route.id, 'a <b>bold</b> class': 10.5},
-                'Acc': {'sky': 1, 'a <b>bold</b> class': 2},
-            },
-            provenance={'config': 'toy.py', 'versions': {'torch': '2'}},
-            **fields,
-        )
-        for route, miou in zip(SPACE, MIOU, strict=True)
-    ]
-
+from mmsnnet.stitching import BudgetTable, Record, front_records, read_records, select
 
 ALONE = [Record(0, 'small', 'anchor', 10, 1, {'mIoU': 33}, latency_ms=19)]
 
@@ -143,54 +115,11 @@ def test_page_needs_nothing_from_elsewhere(tmp_path):
 # In a browser
 
 
-@pytest.fixture(scope='module')
-def browser() -> Iterator:
-    webdriver = pytest.importorskip('selenium.webdriver', reason="needs pip install -e '.[tests]'")
-    chromium, driver = shutil.which('chromium') or shutil.which('google-chrome'), shutil.which('chromedriver')
-    if not chromium or not driver:
-        pytest.skip(
-            'no Chromium with its driver: apt install chromium chromium-driver, then pytest tests/test_evaluation'
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-background-networking', 'no-first-run'):
-        options.add_argument(f'--{argument}')
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
-@pytest.fixture(params=[(1280, 900), (400, 800)], ids=['wide', 'narrow'])
-def page(request, browser, tmp_path):
-    """The report in a window of a size, with what a user does to it."""
+@pytest.fixture
+def page(open_page, tmp_path):
+    """The report, with what a user does to it."""
     write_html(make_records(), 'mIoU', tmp_path / 'report.html', ALONE)
-    width, height = request.param
-    metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
-    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
-    browser.get((tmp_path / 'report.html').as_uri())
-    wait_until_filled(browser)
-    return browser
-
-
-def wait_until_filled(browser) -> None:
-    """The page's script fills it once the plot is drawn, which takes a busy machine a while."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, 60).until(lambda browser: text(browser, '#front-size'))
-
-
-def text(page, selector: str) -> str:
-    return page.execute_script('return document.querySelector(arguments[0]).textContent', selector)
-
-
-def rows(page, table: str) -> list[list[str]]:
-    script = 'return [...document.querySelectorAll(arguments[0])].map(row => [...row.children].map(c => c.textContent))'
-    return page.execute_script(script, f'#{table} tr')
-
-
-def emit(page, event: str, data: str) -> None:
-    page.execute_script(f"document.getElementById('pareto').emit('{event}', {data})")
+    return open_page(tmp_path / 'report.html')
 
 
 def test_page_fits_its_window_and_reports_no_error(page):
