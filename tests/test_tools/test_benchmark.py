@@ -290,7 +290,7 @@ def test_two_ranks_give_the_metrics_of_one_and_share_their_computation(trained, 
     assert notes.read_text().split() == ['0'] * 3
     notes.unlink()
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone']
-    command += [ROOT / 'tools/benchmark.py', *arguments, tmp_path / 'two', '--launcher', 'pytorch']
+    command += [ROOT / 'tools/benchmark.py', *arguments, tmp_path / 'two', '--launcher', 'pytorch', '--pictures', 1]
     environment = {**os.environ, 'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=300, check=False, env=environment
@@ -299,6 +299,7 @@ def test_two_ranks_give_the_metrics_of_one_and_share_their_computation(trained, 
     assert sorted(notes.read_text().split()) == ['0', '0', '1']
     one, two = (read_records(tmp_path / name / 'stitches.json') for name in ('one', 'two'))
     assert [(record.metrics, record.classes) for record in one] == [(record.metrics, record.classes) for record in two]
+    assert 'data:image/webp' in (tmp_path / 'two' / 'report.html').read_text()
 
 
 def test_streams_frames_at_a_rate(trained, run_tool, tmp_path, capsys):

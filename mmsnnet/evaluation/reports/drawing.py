@@ -136,7 +136,7 @@ def draw_depth(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
     """Metres as colours, in viridis; black where there is no depth."""
     depth = _depth_map(sample, side)
     near, far = canvas.depths
-    shares = (depth - near) / max(far - near, 1e-6)
+    shares = np.nan_to_num(depth - near) / max(far - near, 1e-6)
     colours = mmcv.bgr2rgb(cv2.applyColorMap(np.uint8(255 * shares.clip(0, 1)), cv2.COLORMAP_VIRIDIS))
     colours[~_is_depth(depth)] = 0
     height, width = canvas.size
