@@ -327,8 +327,8 @@ def make_rooms(root: Path, counts: dict[str, int], seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', type=Path, help='folder to write to, which must not exist')
-    parser.add_argument('--num-train', type=int, default=3000, help='training rooms (3000)')
-    parser.add_argument('--num-val', type=int, default=300, help='validation rooms (300)')
+    parser.add_argument('--num-train', type=int, default=6000, help='training rooms (6000)')
+    parser.add_argument('--num-val', type=int, default=500, help='validation rooms (500)')
     parser.add_argument('--seed', type=int, default=0, help='other seeds give other rooms (0)')
     args = parser.parse_args()
     counts = {'train': check_int('--num-train', args.num_train, 1), 'val': check_int('--num-val', args.num_val, 1)}

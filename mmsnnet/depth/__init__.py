@@ -1,4 +1,4 @@
-"""Depth estimation over MMSegmentation: heads for its ``DepthEstimator``, a loss, transforms, the metric of many routes.
+"""Depth estimation over MMSegmentation: heads for its ``DepthEstimator``, a loss, transforms, a metric.
 
 It needs MMSegmentation, so a config imports it itself: ``custom_imports = dict(imports=['mmsnnet', 'mmsnnet.depth'])``.
 ``DPTDepthHead`` and ``LinearDepthHead`` read levels with or without class tokens and give metres; ``SigLoss`` trains

@@ -21,8 +21,8 @@ class RouteViT(AnchorBackbone):
     Parameters have the names they have in the ``StitchedViT``.
 
     Args:
-        anchors, out_indices, two_way, window, exits, final_norm, out_type, output_cls_token, with_cp, norm_eval,
-            init_cfg: as for ``StitchedViT``.
+        anchors, out_indices, two_way, window, exits, final_norm: as for ``StitchedViT``.
+        out_type, output_cls_token, with_cp, norm_eval, init_cfg: likewise.
         route: id or name.
 
     Raises:
