@@ -410,9 +410,9 @@ def test_forgetting_pretrained_weights_leaves_no_file_to_load():
 
 
 def test_small_stitched_configs_start_from_the_checkpoints_that_their_anchors_leave():
-    names = ('shapes', 'camvid', 'camvid_squares', 'coco128')
+    names = ('shapes', 'camvid', 'camvid_squares', 'coco128', 'rooms')
     small = [path for path in STITCHED if path.parent.name in names]
-    assert len(small) == 5
+    assert len(small) == 6
     for stitched in small:
         for anchor in read(stitched).model.backbone.anchors:
             checkpoint = Path(anchor.init_cfg.checkpoint)

@@ -1,0 +1,141 @@
+"""Configs of depth fit their data, cost what was published, and follow the published schedule."""
+
+import json
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.optim import OptimWrapper, _ParamScheduler, build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
+
+import mmsnnet.depth  # noqa: F401
+from mmsnnet.building import build_model
+from mmsnnet.engine import configured_input_shape, configured_setting
+from mmsnnet.engine.exit_checks import wanted_channels
+from mmsnnet.models import model_cost, route_costs
+from mmsnnet.stitching.plan import tapped_block
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT.parent / 'shared' / 'golden'
+NYU = sorted(ROOT.glob('configs/nyu/*.py'))
+ROOMS = sorted(ROOT.glob('configs/rooms/*.py'))
+S_L = ROOT / 'configs/nyu/stitched-deit3-s-l_dpt_8xb2-24e_nyu-416x544.py'
+
+
+def built(path: Path) -> torch.nn.Module:
+    """A config's model, of shapes alone."""
+    with torch.device('meta'), warnings.catch_warnings(action='ignore'):
+        return build_model(Config.fromfile(path))
+
+
+@pytest.mark.parametrize('path', [*NYU, *ROOMS], ids=lambda path: path.stem)
+def test_heads_fit_and_levels_are_where_the_published_ones_are(path):
+    cfg, model = Config.fromfile(path), built(path)
+    backbone, head = model.backbone, model.decode_head
+    assert wanted_channels(head, backbone.level_channels(len(backbone.anchors) - 1)) is None
+    assert (head.min_depth, head.max_depth) == (1e-3, 10)
+    assert (cfg.val_evaluator.min_depth_eval, cfg.val_evaluator.max_depth_eval) == (1e-3, 10)
+    assert tuple(model.data_preprocessor.size) == tuple(cfg.crop_size)
+    if 'dpt' in path.name:
+        assert backbone.output_cls_token
+        last = backbone.anchors[-1].depth
+        assert backbone.out_indices == {6: (1, 2, 4, 5), 12: (2, 5, 8, 11), 24: (4, 11, 17, 23)}[last]
+        if len(backbone.anchors) == 2:
+            small = {6: (1, 2, 4, 5), 12: (2, 5, 8, 11)}[backbone.anchors[0].depth]
+            assert tuple(tapped_block(backbone.space, 0, block) for block in backbone.out_indices) == small
+
+
+@pytest.mark.parametrize('path', NYU, ids=lambda path: path.stem)
+def test_nyu_trains_on_crops_and_is_costed_and_tested_as_a_whole(path, tmp_path):
+    cfg, model = Config.fromfile(path), built(path)
+    assert configured_input_shape(model, cfg) == (480, 640)
+    assert configured_setting(model, cfg).input_shape == (416, 544)
+    assert model.test_cfg.mode == 'slide_flip'
+    assert tuple(model.test_cfg.crop_size) == tuple(model.test_cfg.stride) == (480, 640)
+    assert cfg.val_evaluator.crop_type == 'nyu_crop'
+    best = cfg.default_hooks.checkpoint
+    assert (best.save_best, best.rule) == ('rmse', 'less')
+    files = {'img_path': f'{tmp_path}/a.jpg', 'depth_map_path': f'{tmp_path}/a.png'}
+    generator = np.random.default_rng(0)
+    assert cv2.imwrite(files['img_path'], generator.integers(256, size=(480, 640, 3), dtype=np.uint8))
+    assert cv2.imwrite(files['depth_map_path'], generator.integers(500, 9999, size=(480, 640), dtype=np.uint16))
+    init_default_scope('mmseg')
+    for loader, size in ((cfg.train_dataloader, (416, 544)), (cfg.test_dataloader, (480, 640))):
+        steps = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
+        sample = steps({**files, 'seg_fields': []})
+        assert sample['inputs'].shape == (3, *size)
+        depth = sample['data_samples'].gt_depth_map.data
+        assert depth.shape == (1, *size)
+        # Metres; 0, where rotation has none.
+        assert depth.min() >= 0
+        assert 9 < depth.max() < 10
+
+
+@pytest.mark.parametrize(('name', 'published'), [('s', 197.2), ('b', 292.3)])
+def test_anchors_cost_what_was_published(name, published):
+    (path,) = [path for path in NYU if path.name.startswith(f'anchor-deit3-{name}_')]
+    cost = model_cost(build_model(Config.fromfile(path)), (480, 640))
+    assert cost.gflops == pytest.approx(published, abs=0.05)
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason='needs published costs: keep shared/ beside the repository')
+@pytest.mark.parametrize('pair', ['s_l', 'b_l'])
+def test_routes_cost_what_was_published(pair):
+    published = json.loads((GOLDEN / f'published_flops_nyu_dpt_{pair}.json').read_text())['flops']
+    path = Path(str(S_L).replace('s-l', pair.replace('_', '-')))
+    costs = route_costs(build_model(Config.fromfile(path)), (480, 640))
+    assert len(costs) == len(published) == 134
+    for id_, cost in enumerate(costs):
+        # The released code keeps a degenerate stitch 13.
+        assert cost.flops == pytest.approx(published[str(id_ + (id_ > 12))], rel=0.003)
+    # DeiT3-L alone.
+    assert costs[1].gflops == pytest.approx(602.6, abs=0.05)
+
+
+def _scheduler(settings: dict, wrapper: OptimWrapper, epoch_length: int) -> _ParamScheduler:
+    """As MMEngine's runner builds it."""
+    arguments = {key: value for key, value in settings.items() if key not in ('type', 'convert_to_iter_based')}
+    kind = PARAM_SCHEDULERS.get(settings['type'])
+    return kind.build_iter_from_epoch(optimizer=wrapper.optimizer, epoch_length=epoch_length, **arguments)
+
+
+def test_rate_and_momentum_follow_one_cycle():
+    cfg, model = Config.fromfile(S_L), torch.nn.Linear(1, 1)
+    settings = {key: value for key, value in cfg.optim_wrapper.items() if key != 'paramwise_cfg'}
+    wrapper = build_optim_wrapper(model, settings)
+    epoch = 50
+    schedulers = [_scheduler(settings, wrapper, epoch) for settings in cfg.param_scheduler]
+    rates, momenta = [], []
+    for _ in range(24 * epoch):
+        (group,) = wrapper.optimizer.param_groups
+        rates.append(group['lr'])
+        momenta.append(group['betas'][0])
+        wrapper.optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    peak = round(0.3 * 24 * epoch)
+    assert rates[0] == pytest.approx(2e-5 / 25)
+    assert max(rates) == pytest.approx(2e-5)
+    assert abs(rates.index(max(rates)) - peak) <= 1
+    assert rates[-1] == pytest.approx(2e-5 / 25 / 100, rel=0.01)
+    assert momenta[0] == pytest.approx(0.95)
+    assert min(momenta) == pytest.approx(0.85, abs=1e-4)
+    assert abs(momenta.index(min(momenta)) - peak) <= 1
+    assert momenta[-1] == pytest.approx(0.95, abs=1e-4)
+
+
+def test_tokens_positions_and_norms_do_not_decay():
+    cfg, model = Config.fromfile(S_L), built(S_L)
+    settings = dict(cfg.optim_wrapper)
+    groups = build_optim_wrapper(model, settings).optimizer.param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed = {names[id(group['params'][0])]: group['weight_decay'] for group in groups}
+    assert decayed['backbone.anchors.0.pos_embed'] == decayed['backbone.anchors.1.cls_token'] == 0
+    assert decayed['backbone.anchors.1.blocks.3.norm1.weight'] == 0
+    assert decayed['backbone.anchors.1.blocks.3.mlp.fc1.weight'] == 0.01
+    assert {group['lr'] for group in groups} == {2e-5}
