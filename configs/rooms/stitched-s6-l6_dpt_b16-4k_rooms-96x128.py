@@ -7,7 +7,7 @@ _base_ = [
 ]
 # Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
 small = 'work_dirs/anchor-s6_dpt_b16-4k_rooms-96x128/iter_4000.pth'
-large = 'work_dirs/anchor-l6_dpt_b16-4k_rooms-96x128/iter_4000.pth'
+large = 'work_dirs/anchor-l6_dpt_b16-6k_rooms-96x128/iter_6000.pth'
 vit = dict(model='vit_tiny_patch16_224', img_size=_base_.crop_size, weight_init='jax')
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
@@ -16,7 +16,7 @@ model = dict(
         out_indices=(1, 2, 4, 5),
         lora_rank=16,
         anchors=[
-            dict(vit, embed_dim=32, depth=6, num_heads=2,
+            dict(vit, embed_dim=64, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
             dict(vit, embed_dim=192, depth=6, num_heads=6,
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),

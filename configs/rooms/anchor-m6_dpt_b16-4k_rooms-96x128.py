@@ -1,5 +1,0 @@
-# Between the other two in cost: what a size in between reaches without any stitching.
-_base_ = './anchor-s6_dpt_b16-4k_rooms-96x128.py'
-model = dict(
-    backbone=dict(anchor=dict(embed_dim=64)),
-    decode_head=dict(in_channels=64))
