@@ -126,8 +126,27 @@ def maes(make_config, make_detection_config, index):
     return uper_config(make_config(), index, 'MAE', None, 2)
 
 
+def dpts(make_config, make_detection_config, index):
+    """Four levels, each a map and the class token."""
+    depth = 4 * (index + 1)
+    head = lambda width: dict(  # noqa: E731
+        type='DPTHead',
+        in_channels=[width] * 4,
+        channels=8,
+        embed_dims=width,
+        post_process_channels=[4, 4, 8, 8],
+        num_classes=3,
+        readout_type='project',
+        input_transform='multiple_select',
+        in_index=list(range(4)),
+        norm_cfg=dict(type='GN', num_groups=4),
+    )
+    levels = dict(num_layers=depth, out_indices=list(range(index, depth, index + 1)), output_cls_token=True)
+    return mmseg_config(make_config(), index, 'VisionTransformer', head, interpolate_mode='bilinear', **levels)
+
+
 EXACT = (anchors, cascades, classifiers, detectors, single_stages, swins)
-PAIRS = (*EXACT, segmenters, upernets, beits, maes)
+PAIRS = (*EXACT, segmenters, upernets, beits, maes, dpts)
 
 
 class Pair:

@@ -5,10 +5,10 @@ $ python tools/test.py stitched.py stitched.pth --routes anchors
 $ python tools/train.py stitched.py
 $ python tools/stitch.py --add budget:120 STITCHED_CONFIG STITCHED_CHECKPOINT --out grown.py
 
-The two are segmentors, detectors or classifiers with mmsnnet's AnchorViT, or segmentors with MMSegmentation's
-VisionTransformer, BEiT or MAE. They stay as they are: each is a route of the stitched model. Training teaches the
-routes between them. Data, schedule and evaluation are the large model's. With --add, a stitched model gets weights for
-one more route. To train them changes nothing else of it.
+The two are segmentors, depth estimators, detectors or classifiers with mmsnnet's AnchorViT, or segmentors with
+MMSegmentation's VisionTransformer, BEiT or MAE. They stay as they are: each is a route of the stitched model. Training
+teaches the routes between them. Data, schedule and evaluation are the large model's. With --add, a stitched model gets
+weights for one more route. To train them changes nothing else of it.
 """
 
 import argparse

@@ -36,7 +36,7 @@ _PATCH_BIAS = 'backbone.patch_embed.projection.bias'
 
 @dataclass(frozen=True)
 class FinishedModel:
-    """A trained segmentor, detector or classifier.
+    """A trained segmentor, depth estimator, detector or classifier.
 
     Attributes:
         config, checkpoint: where it was loaded from.
@@ -105,6 +105,10 @@ def check_pair(small: FinishedModel, large: FinishedModel) -> None:
     _check_same('num_stages', *(each.cfg['model'].get('num_stages') for each in (small, large)))
     _check_same('their classes', *(_class_names(each) for each in _with_class_names(small, large)))
     _check_same('reduce_zero_label', *map(_reduces_zero_label, (small, large)))
+    _check_same('min_depth and max_depth of their heads', _depth_limits(small.model), _depth_limits(large.model))
+    if _test_files(small) == _test_files(large):
+        # Files of another format may need another factor.
+        _check_same('depth_rescale_factor of the same files', *map(_depth_factor, (small, large)))
     for setting in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'):
         _check_same(f'{setting} of data_preprocessor', _preprocessing(small, setting), _preprocessing(large, setting))
     anchors = [create_anchor(**each.vit.anchor) for each in (small, large)]
@@ -180,15 +184,29 @@ def keeps_best(cfg: Mapping) -> bool:
 
 def _test_data_set(model: FinishedModel) -> dict:
     """Settings of the data set that a model is tested on, but for where it lies."""
-    dataset = (model.cfg.get('test_dataloader') or {}).get('dataset') or {}
-    return {key: value for key, value in dataset.items() if key not in _PATHS}
+    return {key: value for key, value in _test_settings(model).items() if key not in _PATHS}
+
+
+def _test_files(model: FinishedModel) -> dict:
+    """Settings of where that data set lies."""
+    return {key: value for key, value in _test_settings(model).items() if key in _PATHS}
+
+
+def _test_settings(model: FinishedModel) -> dict:
+    return (model.cfg.get('test_dataloader') or {}).get('dataset') or {}
+
+
+def _depth_factor(model: FinishedModel) -> float | None:
+    """What makes metres of the values in files; None where no depth is loaded."""
+    steps = [step for step in _test_settings(model).get('pipeline') or () if is_named(step, 'LoadDepthAnnotation')]
+    return steps[0].get('depth_rescale_factor', 1.0) if steps else None
 
 
 def _reduces_zero_label(model: FinishedModel) -> bool:
     """Whether class 0 of the annotations is left out. MMSegmentation keeps this with the classes."""
     if 'reduce_zero_label' in model.dataset_meta:
         return bool(model.dataset_meta['reduce_zero_label'])
-    return "'reduce_zero_label': True" in str((model.cfg.get('test_dataloader') or {}).get('dataset'))
+    return "'reduce_zero_label': True" in str(_test_settings(model))
 
 
 def _data_preprocessor(model: FinishedModel) -> dict:
@@ -208,7 +226,8 @@ def _build(cfg: dict, config: str) -> nn.Module:
     settings = cfg.get('model') or {}
     if 'backbone' not in settings:
         raise UserError(
-            f'{config} has no model with a backbone: give the config of a segmentor, a detector or a classifier'
+            f'{config} has no model with a backbone: give the config of a segmentor, a depth estimator, a detector or '
+            'a classifier'
         )
     unknown = sorted(settings.keys() - {*PARTS, *_OTHER_KEYS})
     if unknown:
@@ -253,6 +272,12 @@ def _num_classes(model: nn.Module) -> list[int]:
     """Numbers of classes of all heads but the RPN's, which has none."""
     named = ((name, getattr(module, 'num_classes', None)) for name, module in model.named_modules())
     return sorted({number for name, number in named if isinstance(number, int) and not name.startswith('rpn_head')})
+
+
+def _depth_limits(model: nn.Module) -> list[tuple[float, float]]:
+    """(nearest, farthest) of all heads of depth."""
+    heads = (module for module in model.modules() if hasattr(module, 'min_depth') and hasattr(module, 'max_depth'))
+    return sorted({(head.min_depth, head.max_depth) for head in heads})
 
 
 def _with_class_names(*models: FinishedModel) -> Sequence[FinishedModel]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 from mmsnnet.building import build_model
 from mmsnnet.errors import UserError
@@ -70,8 +70,13 @@ def largest_difference(stitched: nn.Module, model: FinishedModel, index: int) ->
     anchor = backbone.anchors[index]
     size = [count * side for count, side in zip(anchor.grid_size, anchor.patch_size, strict=True)]
     images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    pairs = list(zip(backbone(images), model.model.backbone(images), strict=True))
+    pairs = zip(_tensors(backbone(images)), _tensors(model.model.backbone(images)), strict=True)
     return max(((ours - theirs).abs().max() / theirs.abs().max()).item() for ours, theirs in pairs)
+
+
+def _tensors(levels: Sequence[Tensor | Sequence[Tensor]]) -> list[Tensor]:
+    """Maps, and class tokens where these leave beside them."""
+    return [tensor for level in levels for tensor in ([level] if isinstance(level, Tensor) else level)]
 
 
 def absolute(path: str) -> str:

@@ -15,7 +15,8 @@ from mmsnnet.stitching.space import last_anchor
 
 # What segmentors and detectors ask of a head, and must not depend on the exit.
 _COMMON_ATTRIBUTES = (
-    'num_classes', 'align_corners', 'out_channels', 'threshold', 'with_bbox', 'with_mask', 'with_shared_head'
+    'num_classes', 'align_corners', 'out_channels', 'threshold', 'min_depth', 'max_depth', 'with_bbox', 'with_mask',
+    'with_shared_head'
 )  # fmt: skip
 
 
