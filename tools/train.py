@@ -6,7 +6,7 @@ $ torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 
 from mmsnnet.building import build_runner
 from mmsnnet.cli import add_progress_option, command, load_runner_config, runner_parser
-from mmsnnet.engine import check_data_folders
+from mmsnnet.engine import check_data_folders, check_rules
 
 
 @command
@@ -18,6 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_runner_config(args)
     check_data_folders(cfg)
+    check_rules(cfg)
     cfg.resume = args.resume or cfg.get('resume', False)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

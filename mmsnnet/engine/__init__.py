@@ -7,6 +7,7 @@ from mmsnnet.engine.loops import StitchTestLoop, StitchValLoop
 from mmsnnet.engine.memory_check import configured_optimizer, configured_setting
 from mmsnnet.engine.pictures import picture_routes
 from mmsnnet.engine.progress import ProgressBarHook, RoutesProgress
+from mmsnnet.engine.rule_check import check_rules
 from mmsnnet.engine.runners import configured_input_shape, find_input_shape, unwrapped_model
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     'StitchTestLoop',
     'StitchValLoop',
     'check_data_folders',
+    'check_rules',
     'configured_input_shape',
     'configured_optimizer',
     'configured_setting',
