@@ -14,7 +14,10 @@ from mmsnnet.errors import UserError
 from mmsnnet.files import check_file
 from mmsnnet.models import find_mismatch
 from mmsnnet.models.weights import PRETRAINED_ARGS, weights_in
-from mmsnnet.settings import is_named
+from mmsnnet.settings import is_named, name_of_type
+
+# Steps of a pipeline that need more than a picture.
+LOADING_TRUTH = ('LoadAnnotations', 'LoadDepthAnnotation')
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -35,6 +38,15 @@ def forget_pretrained(model: ConfigDict) -> None:
     for anchor in filter(None, [*backbone.get('anchors', []), backbone.get('anchor')]):
         for argument in PRETRAINED_ARGS:
             anchor.pop(argument, None)
+
+
+def forget_truth(cfg: Config) -> None:
+    """Let ``test_pipeline``, which MMSegmentation's inference runs on pictures, load no truth.
+
+    That inference leaves out labels of pixels alone, and stops where it finds no depth map.
+    """
+    if cfg.get('test_pipeline'):
+        cfg.test_pipeline = [step for step in cfg.test_pipeline if name_of_type(step['type']) not in LOADING_TRUTH]
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> dict:

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmsnnet.building import forget_truth
 from mmsnnet.errors import UserError
 from mmsnnet.files import write_file
 from mmsnnet.models import locate_backbone, route_state_dict
@@ -52,6 +53,7 @@ def slim_config(cfg: Config, route: Route) -> Config:
             # MMEngine's own loops know one setting.
             cfg[key] = {'type': loop, **({'fp16': True} if cfg[key].get('fp16') else {})}
     cfg.load_from = None
+    forget_truth(cfg)
     return cfg
 
 

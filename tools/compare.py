@@ -21,7 +21,7 @@ from mmsnnet.stitching.records import COSTS
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('records', nargs=2, metavar='FILE', help='stitches.json')
-    parser.add_argument('--metric', help='default: mIoU, box AP or top-1 accuracy')
+    parser.add_argument('--metric', help='default: mIoU, box AP, RMSE of depth or top-1 accuracy')
     parser.add_argument('--cost', choices=COSTS, default='gflops', help='what the fronts are over (gflops)')
     args = parser.parse_args()
     benchmarks = [read_records(path) for path in args.records]

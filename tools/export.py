@@ -62,12 +62,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--onnx',
         action='store_true',
-        help='also write segmentor.onnx (or classifier.onnx) and segmentor_any_batch.onnx',
+        help='also write segmentor.onnx (or depth_estimator.onnx, classifier.onnx) and segmentor_any_batch.onnx',
     )
     parser.add_argument(
         '--torch-export',
         action='store_true',
-        help='also write segmentor.pt2 (or classifier.pt2), for torch.export.load',
+        help='also write segmentor.pt2 (or depth_estimator.pt2, classifier.pt2), for torch.export.load',
     )
     parser.add_argument('--repetitions', type=int, default=5, help='timed passes of each (5)')
     args = parser.parse_args()
@@ -177,9 +177,11 @@ def main() -> None:
     result = {**meta, 'input_shape': list(images.shape), 'files': [dict(zip(keys, row, strict=True)) for row in rows]}
     write_json(args.out / 'export.json', result)
     print(f'route {route.id} {route.name} at {tuple(images.shape)}, raw outputs compared with the supernet')
-    print(f'{"":26s} {"M params":>9s} {"MiB":>9s} {"ms":>9s} {"max |diff|":>11s}')
+    print(f'{"":30s} {"M params":>9s} {"MiB":>9s} {"ms":>9s} {"max |diff|":>11s}')
     for name, params, size, latency, diff in rows:
-        print(f'{name:26s} {params:9.3f} {size:9.2f} {latency:9.2f} {diff:11.2g}')
+        print(f'{name:30s} {params:9.3f} {size:9.2f} {latency:9.2f} {diff:11.2g}')
+    if (args.onnx or args.torch_export) and (note := task_of(model).note_on_files):
+        print(note)
     print(f'wrote {", ".join(map(str, [config_path, *functions]))}')
 
 

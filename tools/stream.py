@@ -1,4 +1,6 @@
-"""Segment a sequence of images at a frame rate, switching routes when the device gets slower or faster.
+"""Segment a sequence of images, or estimate their depth, at a frame rate.
+
+It switches routes when the device gets slower or faster.
 
 $ python tools/stream.py CONFIG CHECKPOINT --records benchmark/stitches.json --images FOLDER --target-ms 40
 $ python tools/stream.py ... --disturb 50-100 --plot stream.png
@@ -18,7 +20,7 @@ from statistics import median
 from mmengine.config import Config
 from torch import nn
 
-from mmsnnet.building import forget_pretrained
+from mmsnnet.building import forget_pretrained, forget_truth
 from mmsnnet.cli import command, config_parser
 from mmsnnet.errors import UserError
 from mmsnnet.files import check_file
@@ -117,13 +119,14 @@ def plot(history: Sequence[tuple[Record, float]], target_ms: float, disturbed: r
 
 
 def time_frame(model: nn.Module, image: Path) -> float:
-    """Milliseconds from the file to the labels."""
+    """Milliseconds from the file to the labels, or to the depth."""
     # After mmsnnet, without which it needs compiled mmcv.
     from mmseg.apis import inference_model
 
     start = time.perf_counter()
-    # Copying the labels to the CPU waits until the frame is done on any device.
-    inference_model(model, str(image)).pred_sem_seg.data.cpu()
+    sample = inference_model(model, str(image))
+    # Copying the result to the CPU waits until the frame is done on any device.
+    sample.get('pred_depth_map', sample.get('pred_sem_seg')).data.cpu()
     return (time.perf_counter() - start) * 1e3
 
 
@@ -143,8 +146,9 @@ def main() -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     if 'decode_head' not in cfg.model:
-        raise UserError(f'this tool runs segmentors, and this is a {cfg.model.type}')
+        raise UserError(f'this tool runs segmentors and depth estimators, and this is a {cfg.model.type}')
     forget_pretrained(cfg.model)
+    forget_truth(cfg)
     from mmseg.apis import init_model
 
     model = init_model(cfg, check_file(args.checkpoint, 'checkpoint'), device=args.device)

@@ -15,7 +15,8 @@ from mmsnnet.settings import check_list, check_number
 class CheckDepth(BaseTransform):
     """Refuses a depth map that does not belong to its image. It comes right after both are loaded.
 
-    Required keys: ``img`` (H, W, 3), ``gt_depth_map``. It changes nothing.
+    Required key: ``img`` (H, W, 3). It changes nothing. A picture without ``gt_depth_map`` passes: MMSegmentation's
+    inferencer leaves out the step of a pipeline that loads it, and no other.
 
     Raises:
         UserError: while loading, a depth map with several channels, or of another size than its image.
@@ -23,6 +24,8 @@ class CheckDepth(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Check one sample."""
+        if 'gt_depth_map' not in results:
+            return results
         image, depth = results['img'], results['gt_depth_map']
         image_path, depth_path = results.get('img_path', 'the image'), results.get('depth_map_path', 'its depth map')
         if depth.ndim != 2:

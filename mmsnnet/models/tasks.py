@@ -24,12 +24,14 @@ class Task:
         has_logits: whether one tensor is what it predicts, so that it exports to a file of operators.
         output_name: what that tensor is called in such a file.
         note_on_cost: what to say beside GFLOPs.
+        note_on_files: what to say beside a file of operators.
     """
 
     name: ClassVar[str] = 'model'
     has_logits: ClassVar[bool] = False
     output_name: ClassVar[str] = 'logits'
-    note_on_cost: ClassVar[str] = ''
+    note_on_cost: str = ''
+    note_on_files: str = ''
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -70,6 +72,17 @@ class Segmentation(Task):
             return self.model.decode_head(self.model.extract_feat(images), _blank_samples(images))
         return super().outputs(images)
 
+    @property
+    def mode(self) -> str:
+        """How images are tested: ``'whole'``, or in windows: ``'slide'``, ``'slide_flip'``."""
+        return (getattr(self.model, 'test_cfg', None) or {}).get('mode', 'whole')
+
+    @property
+    def note_on_files(self) -> str:
+        if self.mode == 'whole':
+            return ''
+        return f'A file predicts one window; it cuts no image into windows, as mode={self.mode!r} of test_cfg does.'
+
     def logits(self, images: Tensor) -> Tensor:
         # Heads resize to the shape of the first image.
         return self.model.encode_decode(images, [{'img_shape': tuple(images.shape[2:])}])
@@ -80,6 +93,21 @@ class Depth(Segmentation):
 
     name = 'depth estimator'
     output_name = 'depth'
+
+    @property
+    def note_on_cost(self) -> str:
+        if self.mode != 'slide_flip':
+            return ''
+        return "GFLOPs of one pass: mode='slide_flip' of test_cfg runs two for a window, one of them mirrored."
+
+    @property
+    def note_on_files(self) -> str:
+        if self.mode != 'slide_flip':
+            return super().note_on_files
+        return (
+            "A file predicts one window, as it is. mode='slide_flip' of test_cfg also predicts the mirrored window, "
+            'and takes the mean of both: run the file twice for the same depth.'
+        )
 
 
 class TwoStageDetection(Task):

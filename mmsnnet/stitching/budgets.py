@@ -27,7 +27,7 @@ def select(
 
     Args:
         records: of one benchmark.
-        metric: to rank by; by default mIoU or a box AP.
+        metric: to rank by; by default mIoU, a box AP or the RMSE of depth.
         min_metric: what the record has to score; of an error, the most that it may be.
         **budgets: the most it may cost in ``gflops``, ``latency_ms`` (an image), ``memory_mb``, ``params_m``.
 
@@ -55,7 +55,7 @@ class BudgetTable:
 
     Args:
         records: of one benchmark.
-        metric: to rank by; by default mIoU or a box AP.
+        metric: to rank by; by default mIoU, a box AP or the RMSE of depth.
     """
 
     def __init__(self, records: Sequence[Record], metric: str | None = None) -> None:
@@ -100,7 +100,7 @@ class BudgetController:
     Args:
         records: with ``latency_ms``.
         target_ms: the most a frame should take.
-        metric: to rank by; by default mIoU or a box AP.
+        metric: to rank by; by default mIoU, a box AP or the RMSE of depth.
         headroom: share of the target that a better route must leave free.
         patience: frames before moving up.
         overhead_ms: what a frame takes beside what was benchmarked, such as loading it and painting the result.

@@ -2,18 +2,20 @@
 dataset_type = 'NYUDataset'
 data_root = 'data/rooms'
 crop_size = (96, 128)
-test_pipeline = [
+val_pipeline = [
     dict(type='LoadImageFromFile'),
     # Millimetres become metres.
     dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3),
     dict(type='mmsnnet.CheckDepth'),
     dict(type='PackSegInputs'),
 ]
+# Of pictures without depth, for inference.
+test_pipeline = [val_pipeline[0], val_pipeline[3]]
 train_pipeline = [
-    *test_pipeline[:3],
+    *val_pipeline[:3],
     dict(type='RandomFlip', prob=0.5),
     dict(type='mmsnnet.GammaColorJitter', prob=0.5),
-    test_pipeline[3],
+    val_pipeline[3],
 ]
 train_dataloader = dict(
     batch_size=16,
@@ -35,7 +37,7 @@ val_dataloader = dict(
         data_root=data_root,
         test_mode=True,
         data_prefix=dict(img_path='images/val', depth_map_path='annotations/val'),
-        pipeline=test_pipeline))
+        pipeline=val_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='mmsnnet.LeanDepthMetric', min_depth_eval=1e-3, max_depth_eval=10.0)
 test_evaluator = val_evaluator
