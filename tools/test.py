@@ -35,8 +35,11 @@ from mmsnnet.stitching import Record, main_metric, write_records
 # Settings with which metrics save predictions, by the end of the metric's name.
 SAVING: dict[str, Callable[[str], dict[str, Any]]] = {
     'IoUMetric': lambda folder: {'output_dir': folder, 'keep_results': True},
+    'DepthMetric': lambda folder: {'output_dir': folder},
     'CocoMetric': lambda folder: {'outfile_prefix': str(Path(folder, 'predictions'))},
 }
+# What they need unless the config says: MMSegmentation rounds depth to metres, where millimetres fit into 16 bits.
+SAVING_DEFAULTS = {'DepthMetric': {'depth_scale_factor': 1000}}
 
 
 def parse_args() -> argparse.Namespace:
@@ -82,9 +85,11 @@ def save_predictions(evaluator: dict | list[dict], folder: str) -> None:
     saving = [(metric, end) for metric in metrics for end in SAVING if name_of_type(metric['type']).endswith(end)]
     if not saving:
         names = ', '.join(name_of_type(metric['type']) for metric in metrics)
-        raise UserError(f'--out needs a metric that saves predictions, {" or ".join(SAVING)}, and there is {names}')
+        raise UserError(
+            f'--out needs a metric that saves predictions, one of {", ".join(SAVING)}, and there is {names}'
+        )
     for metric, end in saving:
-        metric.update(SAVING[end](folder))
+        metric.update({**SAVING_DEFAULTS.get(end, {}), **metric, **SAVING[end](folder)})
 
 
 @command

@@ -23,7 +23,7 @@ PACKAGES = ('mmsnnet', 'torch', 'timm', 'mmengine', 'mmcv', 'mmcv-lite', 'mmsegm
 TESTED = ('model', 'test_dataloader', 'test_evaluator')
 UNTESTED = {
     'test_dataloader': ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'),
-    'test_evaluator': ('output_dir', 'keep_results', 'outfile_prefix'),
+    'test_evaluator': ('output_dir', 'keep_results', 'outfile_prefix', 'depth_scale_factor'),
 }
 
 
