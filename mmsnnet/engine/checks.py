@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from mmsnnet.engine.depth_check import check_depths
-from mmsnnet.engine.exit_checks import check_exits, check_widths
+from mmsnnet.engine.depth_check import check_depths, check_test_mode
+from mmsnnet.engine.exit_checks import check_class_tokens, check_exits, check_widths
 from mmsnnet.engine.runners import is_training, refuse_strategies, unwrapped_model
 from mmsnnet.errors import UserError
 from mmsnnet.files import is_url
@@ -95,8 +95,10 @@ def check_before_run(runner: Runner) -> None:
     check_exits(unwrapped_model(runner))
     check_heads(runner)
     check_widths(unwrapped_model(runner))
+    check_class_tokens(unwrapped_model(runner))
     check_strides(runner)
     check_annotations(runner)
+    check_test_mode(unwrapped_model(runner))
     check_depths(unwrapped_model(runner), [dataset for dataset, _ in _datasets(runner)])
 
 

@@ -1,4 +1,4 @@
-"""A check that true depth is in metres, before a model trains on it."""
+"""Checks of a model of depth before a run: how it is tested, and that true depth is in metres."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,11 +7,24 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmsnnet.errors import UserError
-from mmsnnet.models import PerExit
 from mmsnnet.models.tasks import Depth, task_of
 
 # Whether depth is in metres shows in few depth maps.
 NUM_MAPS = 4
+
+
+def check_test_mode(model: nn.Module) -> None:
+    """Refuse windows without their mirror images, which MMSegmentation's ``DepthEstimator`` forgets about.
+
+    Raises:
+        ValueError: saying which modes there are.
+    """
+    task = task_of(model)
+    if isinstance(task, Depth) and task.mode == 'slide':
+        raise UserError(
+            "test_cfg has mode='slide', but MMSegmentation's DepthEstimator then predicts whole images: set "
+            "mode='whole', or 'slide_flip' for windows, each averaged with its mirror image"
+        )
 
 
 def check_depths(model: nn.Module, datasets: Iterable[Dataset]) -> None:
@@ -24,7 +37,7 @@ def check_depths(model: nn.Module, datasets: Iterable[Dataset]) -> None:
     """
     if not isinstance(task_of(model), Depth):
         return
-    head = model.decode_head.anchors[0] if isinstance(model.decode_head, PerExit) else model.decode_head
+    head = model.decode_head
     low, high = getattr(head, 'min_depth', 0.0), getattr(head, 'max_depth', float('inf'))
     for dataset in (part for whole in datasets for part in _parts(whole)):
         maps = _first_maps(dataset)

@@ -135,7 +135,7 @@ def wanted_channels(reader: nn.Module, levels: Sequence[int]) -> int | list[int]
     if not hasattr(reader, 'in_channels'):
         return None
     given, index = _listed(reader.in_channels), getattr(reader, 'in_index', None)
-    read = list(levels) if index is None else [_level(levels, level) for level in _listed(index)]
+    read = list(levels) if index is None else [_level(reader, levels, level) for level in _listed(index)]
     if getattr(reader, 'input_transform', None) == 'resize_concat':
         # Such a head is given a list, and keeps its sum.
         return None if given == [sum(read)] else read
@@ -145,11 +145,11 @@ def wanted_channels(reader: nn.Module, levels: Sequence[int]) -> int | list[int]
     return read[0] if len(set(read)) == 1 else read
 
 
-def _level(levels: Sequence[int], index: int) -> int:
+def _level(reader: nn.Module, levels: Sequence[int], index: int) -> int:
     if not -len(levels) <= index < len(levels):
         raise UserError(
-            f'a head has in_index {index}, but {len(levels)} levels leave the backbone: set in_index below '
-            f'{len(levels)}, or add blocks to out_indices'
+            f'{type(reader).__name__} has in_index {index}, but {len(levels)} levels leave the backbone: add blocks to '
+            'out_indices, or set another in_index'
         )
     return levels[index]
 
@@ -172,6 +172,25 @@ def check_widths(model: nn.Module) -> None:
             raise UserError(
                 f'{name} has in_channels={modules[name].in_channels}, but every route has levels of the widest anchor, '
                 f'{_described(levels)} channels: set in_channels to {wanted}'
+            )
+
+
+def check_class_tokens(model: nn.Module) -> None:
+    """Refuse MMSegmentation's ``DPTHead``, which reads a class token beside each map, without any.
+
+    It compares the length of a level with 2, which a map of two images has, too.
+
+    Raises:
+        ValueError: saying what to set.
+    """
+    if find_backbone(model).output_cls_token:
+        return
+    for name, module in model.named_modules():
+        # Ours, which has the setting readout, checks levels itself.
+        if hasattr(module, 'reassemble_blocks') and not hasattr(module, 'readout'):
+            raise UserError(
+                f'{name} is a {type(module).__name__}, which reads the class token beside each map, but the backbone '
+                'gives maps alone: set output_cls_token=True in the backbone'
             )
 
 

@@ -76,10 +76,15 @@ def configured_input_shape(model: nn.Module, cfg: Config) -> tuple[int, int]:
     That is the window by which images are tested, where there is one, or else the size of training.
 
     Raises:
-        ValueError: the config says neither.
+        ValueError: the config says neither, or has windows without their size or stride.
     """
     test_cfg = getattr(model, 'test_cfg', None) or {}
-    if str(test_cfg.get('mode')).startswith('slide'):
+    mode = str(test_cfg.get('mode'))
+    if mode.startswith('slide'):
+        if missing := [key for key in ('crop_size', 'stride') if not test_cfg.get(key)]:
+            raise UserError(
+                f'test_cfg has mode={mode!r} without {" and ".join(missing)}: set {missing[0]}=(height, width)'
+            )
         return _pair(test_cfg['crop_size'])
     return training_input_shape(model, cfg)
 

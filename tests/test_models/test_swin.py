@@ -172,5 +172,5 @@ def test_heads_must_read_the_widths_of_their_levels(head, wanted):
 
 
 def test_heads_must_read_levels_that_there_are():
-    with pytest.raises(UserError, match='a head has in_index 2, but 2 levels leave the backbone'):
+    with pytest.raises(UserError, match='has in_index 2, but 2 levels leave the backbone'):
         wanted_channels(SimpleNamespace(in_channels=16, in_index=2), (16, 32))

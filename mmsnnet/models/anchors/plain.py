@@ -202,7 +202,7 @@ def _check_has_cls_token(vit: nn.Module) -> None:
     if getattr(vit, 'cls_token', None) is None:
         raise UserError(
             f'output_cls_token=True, but this {type(vit).__name__} has no class token: leave it out, and take a head '
-            "that reads maps alone (of DPTDepthHead, readout_type='ignore')"
+            "that reads maps alone (of DPTDepthHead, readout='ignore')"
         )
 
 
