@@ -1,7 +1,5 @@
 """The command lines on a toy job."""
 
-import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,17 +7,6 @@ import pytest
 from mmengine.config import Config
 from toy_job import assert_one_line
 from toy_pairs import Pair
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    """Run a tool's ``main`` in this process; a user's mistake comes as ``SystemExit`` with the one line shown."""
-
-    def run(name: str, *args) -> None:
-        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
-        importlib.import_module(f'tools.{name}').main()
-
-    return run
 
 
 @pytest.fixture

@@ -57,6 +57,8 @@ def measure(cfg: Config, setting: TrainingSetting, route: int) -> tuple[CountedS
         ('make_config', TrainingSetting(CROP, 3, 'bfloat16'), range(4)),
         # CPUs pool regions in float32 alone.
         ('make_detection_config', TrainingSetting((64, 64), 2), (1, 3)),
+        ('make_rooms_config', TrainingSetting((96, 128), 2), (0, 3)),
+        ('make_rooms_config', TrainingSetting((96, 128), 3, 'bfloat16'), (3,)),
     ],
 )
 def test_prediction_is_what_a_step_takes(job, setting, routes, request, monkeypatch):
