@@ -100,4 +100,5 @@ class DPTDepthHead(DPTHead, DepthHead):
 
     def cls_seg(self, feat: Tensor) -> Tensor:
         """Depth (B, 1, 2h, 2w) of the fused map (B, ``channels``, h, w)."""
-        return self.conv_depth(feat).relu() + self.min_depth
+        # Half precision is too coarse for metres: what follows must not round them again.
+        return self.conv_depth(feat).float().relu() + self.min_depth

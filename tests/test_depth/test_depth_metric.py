@@ -44,6 +44,20 @@ def test_keeps_nothing_of_the_pixels():
     assert all(type(value) is float for result in metric.results for value in result.values())
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_of_predictions_is_not_that_of_metrics(dtype, tmp_path):
+    """MMSegmentation rounds the truth to it, and NumPy does not know bfloat16."""
+    half, single = samples(2, 0), samples(2, 0)
+    for rounded, wide in zip(half, single, strict=True):
+        rounded['pred_depth_map'] = dict(data=wide['pred_depth_map']['data'].to(dtype))
+        wide['pred_depth_map'] = dict(data=rounded['pred_depth_map']['data'].float())
+    metrics = [LeanDepthMetric(output_dir=str(tmp_path)) for _ in range(2)]
+    for metric, given in zip(metrics, (half, single), strict=True):
+        metric.process({}, given)
+    assert metrics[0].results == metrics[1].results
+    assert half[0]['pred_depth_map']['data'].dtype == dtype
+
+
 def test_reports_the_metrics_that_are_asked_for():
     assert list(evaluated(LeanDepthMetric(['rmse', 'd1']))) == ['rmse', 'd1']
     with pytest.raises(UserError, match=r"a depth metric must be one of 'd1', .*, got 'a1'"):

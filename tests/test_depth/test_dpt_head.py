@@ -77,6 +77,17 @@ def test_the_fusion_takes_a_norm():
     assert head(levels()).shape == (2, 1, 64, 96)
 
 
+def test_mixed_precision_gives_depth_in_single_precision():
+    """So that what follows, such as resizing to the image, does not round to centimetres again."""
+    head, given = randomise(HEADS['dpt']()).eval(), levels()
+    expected = head(given)
+    with torch.autocast('cpu', torch.bfloat16):
+        depth = head(given)
+    assert depth.dtype == torch.float32
+    assert depth.min() >= head.min_depth
+    torch.testing.assert_close(depth, expected, rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize('count', [3, 5])
 def test_refuses_other_than_four_levels(count):
     with pytest.raises(UserError, match=rf'reads 4 levels, but {count} leave the backbone: give it 4 out_indices'):

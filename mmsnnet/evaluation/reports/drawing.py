@@ -214,7 +214,8 @@ def _depths(sample: BaseDataElement) -> tuple[float, float] | None:
 
 def _depth_map(sample: BaseDataElement, side: str) -> np.ndarray:
     """Metres (H, W)."""
-    return np.asarray(torch.as_tensor(sample.get(f'{side}_depth_map').data).cpu(), np.float32).squeeze(0)
+    # NumPy does not know bfloat16.
+    return torch.as_tensor(sample.get(f'{side}_depth_map').data).cpu().float().numpy().squeeze(0)
 
 
 def _is_depth(depth: np.ndarray) -> np.ndarray:

@@ -104,6 +104,13 @@ def test_depth_has_one_scale_for_the_truth_and_all_routes(image):
     assert Canvas.of(sample, {}).draw_truth(sample) is None
 
 
+def test_depth_in_half_precision_is_drawn_alike(image):
+    sample = with_depth(image, 4)
+    expected = Canvas.of(sample, {}).draw_prediction(sample).image
+    sample.pred_depth_map.data = sample.pred_depth_map.data.bfloat16()
+    assert (Canvas.of(sample, {}).draw_prediction(sample).image == expected).all()
+
+
 def test_detection_shows_boxes_and_masks_above_a_score(image):
     sample = with_boxes(image, [0.9, 0.31, 0.29])
     canvas = Canvas.of(sample, META)
