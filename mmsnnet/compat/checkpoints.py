@@ -19,6 +19,7 @@ import pickle
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmsnnet.errors import UserError
 
 _TYPE = 'mmsnnet_type'  # marks a dict that stands for an object
+_ANNEALING = 'anneal_func'  # of the state of mmengine's OneCycleLR
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _DICTS = (OrderedDict, Counter, dict)  # in the order to try: the first two are dicts too
 _COLLECTIONS = (list, tuple, set)
@@ -49,7 +51,8 @@ def to_plain(value: Any) -> Any:
 
     Loss histories and numpy arrays become marked dicts of tensors, numpy scalars Python's, and special dicts and
     sequences (``ConfigDict``, named tuples) the built-in ones. What is plain already is returned itself, not copied.
-    An object that has no plain form stays, with a warning: a file that needs trust is better than a lost state.
+    OneCycle's function is left out: a scheduler has it from its settings. An object that has no plain form stays, with
+    a warning: a file that needs trust is better than a lost state.
     """
     if isinstance(value, HistoryBuffer):
         log_history, count_history = map(_to_tensor, value.data)
@@ -67,6 +70,8 @@ def to_plain(value: Any) -> Any:
         value = value.item()
     if type(value) in _SCALARS or isinstance(value, torch.Tensor):
         return value
+    if isinstance(value, dict) and isfunction(value.get(_ANNEALING)):
+        value = {key: item for key, item in value.items() if key != _ANNEALING}
     if isinstance(value, (*_DICTS, *_COLLECTIONS, frozenset)):
         return _convert_items(value, to_plain)
     _warn_not_plain(type(value))

@@ -15,6 +15,7 @@ from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
+from mmengine.optim import OneCycleLR
 from mmengine.runner import Runner, save_checkpoint
 from mmengine.runner import runner as mmengine_runner
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
@@ -154,6 +155,36 @@ def test_the_logged_loss_goes_on(runs):
     whole, resumed = map(logged_losses, runs)
     assert list(whole) == list(range(1, NUM_ITERS + 1))
     assert resumed == {step: loss for step, loss in whole.items() if step > NUM_ITERS // 2}
+
+
+@pytest.mark.parametrize('anneal_strategy', ['cos', 'linear'])
+def test_the_state_of_one_cycle_is_plain_and_goes_on(anneal_strategy, tmp_path):
+    """MMEngine's holds the function that it anneals by."""
+
+    def make() -> tuple[torch.optim.Optimizer, OneCycleLR]:
+        optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+        return optimizer, OneCycleLR(optimizer, eta_max=1.0, total_steps=12, anneal_strategy=anneal_strategy)
+
+    def rates(optimizer: torch.optim.Optimizer, scheduler: OneCycleLR) -> list[float]:
+        taken = []
+        for _ in range(6):
+            optimizer.step()
+            scheduler.step()
+            taken += scheduler.get_last_value()
+        return taken
+
+    optimizer, scheduler = make()
+    rates(optimizer, scheduler)
+    file = tmp_path / 'iter_6.pth'
+    mmengine_runner.save_checkpoint(
+        {'optimizer': optimizer.state_dict(), 'param_schedulers': [scheduler.state_dict()]}, str(file)
+    )
+    torch.load(file, weights_only=True)
+    state = CheckpointLoader.load_checkpoint(str(file))
+    resumed = make()
+    resumed[0].load_state_dict(state['optimizer'])
+    resumed[1].load_state_dict(state['param_schedulers'][0])
+    assert rates(*resumed) == rates(optimizer, scheduler)
 
 
 def test_metainfo_and_best_score_survive(runs):
