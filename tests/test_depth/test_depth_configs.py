@@ -104,6 +104,8 @@ def _scheduler(settings: dict, wrapper: OptimWrapper, epoch_length: int) -> _Par
     """As MMEngine's runner builds it."""
     arguments = {key: value for key, value in settings.items() if key not in ('type', 'convert_to_iter_based')}
     kind = PARAM_SCHEDULERS.get(settings['type'])
+    if not settings['by_epoch']:
+        return kind(optimizer=wrapper.optimizer, **arguments)
     return kind.build_iter_from_epoch(optimizer=wrapper.optimizer, epoch_length=epoch_length, **arguments)
 
 
@@ -130,6 +132,18 @@ def test_rate_and_momentum_follow_one_cycle():
     assert min(momenta) == pytest.approx(0.85, abs=1e-4)
     assert abs(momenta.index(min(momenta)) - peak) <= 1
     assert momenta[-1] == pytest.approx(0.95, abs=1e-4)
+
+
+@pytest.mark.parametrize('path', NYU, ids=lambda path: path.stem)
+def test_no_setting_scales_a_rate_that_one_cycle_sets(path):
+    """MMEngine's automatic scaling would seem to work, and do nothing."""
+    cfg, model = Config.fromfile(path), torch.nn.Linear(1, 1)
+    wrapper = build_optim_wrapper(model, {**cfg.optim_wrapper, 'paramwise_cfg': None})
+    for group in wrapper.optimizer.param_groups:
+        group['lr'] *= 8
+    _scheduler(cfg.param_scheduler[0], wrapper, 50)
+    assert wrapper.optimizer.param_groups[0]['lr'] == pytest.approx(cfg.param_scheduler[0].eta_max / 25)
+    assert 'auto_scale_lr' not in cfg
 
 
 def test_tokens_positions_and_norms_do_not_decay():
