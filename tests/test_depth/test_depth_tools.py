@@ -15,6 +15,7 @@ from toy_rooms import HOOK, SIZE, WIDTHS, dpt, linear, toy_vit
 
 from mmsnnet.building import build_model, build_runner, load_weights
 from mmsnnet.depth import LeanDepthMetric
+from mmsnnet.engine import hooks
 from mmsnnet.engine.pictures import predict
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
@@ -35,6 +36,12 @@ def own_exits(*heads: dict) -> dict:
 
 
 EXITS = pytest.mark.parametrize('exits', [{}, own_exits()], ids=['shared exits', 'own exits'])
+
+
+@pytest.fixture(autouse=True)
+def _no_prediction_of_memory(monkeypatch):
+    """It takes half of a toy's training, and ``tools/memory.py`` predicts it below."""
+    monkeypatch.setattr(hooks, 'check_memory', lambda *_: None)
 
 
 @pytest.fixture
