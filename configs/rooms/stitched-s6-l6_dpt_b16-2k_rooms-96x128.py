@@ -27,3 +27,6 @@ custom_hooks[0].sampler.step_gflops = 0.02
 # The anchors are trained already.
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 log_processor = dict(by_epoch=False)
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 2000
+train_cfg = dict(max_iters=2000)
