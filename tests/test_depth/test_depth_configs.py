@@ -154,6 +154,30 @@ def test_no_setting_scales_a_rate_that_one_cycle_sets(path):
     assert 'auto_scale_lr' not in cfg
 
 
+@pytest.mark.parametrize('path', [path for path in NYU if '_dpt_' in path.name], ids=lambda path: path.stem)
+def test_the_recipe_is_the_published_one(path):
+    cfg = Config.fromfile(path)
+    steps = {step.type.removeprefix('mmsnnet.'): step for step in cfg.train_dataloader.dataset.pipeline}
+    assert list(steps)[2:-1] == [
+        'CheckDepth', 'NYUCrop', 'RandomRotate', 'RandomFlip', 'RandomCrop', 'GammaColorJitter'
+    ]  # fmt: skip
+    assert (steps['RandomRotate'].prob, steps['RandomRotate'].degree, steps['RandomFlip'].prob) == (0.5, 2.5, 0.5)
+    # As ColorAug of the toolbox.
+    jitter = steps['GammaColorJitter']
+    assert (jitter.prob, jitter.gamma, jitter.brightness, jitter.color, jitter.white) == (
+        0.5, (0.9, 1.1), (0.75, 1.25), (0.9, 1.1), 1
+    )  # fmt: skip
+    assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3
+    assert (cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs) == (2, 24)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 2e-5, 0.01)
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=35)
+    head = built(path).decode_head
+    assert (head.channels, head.readout, head.loss_decode.warm_up_iters) == (256, 'project', 100)
+    assert head.reassemble_blocks.projects[3].conv.out_channels == 768
+    assert not any(isinstance(module, torch.nn.modules.batchnorm._NormBase) for module in head.modules())
+
+
 def test_tokens_positions_and_norms_do_not_decay():
     cfg, model = Config.fromfile(S_L), built(S_L)
     settings = dict(cfg.optim_wrapper)

@@ -48,6 +48,19 @@ def test_depth_depends_on_every_map_and_class_token(readout, index):
         assert torch.equal(head(changed)[1], depth[1])
 
 
+def test_the_depth_output_is_the_toolbox_s():
+    """Corners stay corners where it doubles the size."""
+    torch.manual_seed(0)
+    head, fused = HEADS['dpt'](), torch.randn(2, 8, 3, 5)
+    first, _, second, _, last = head.conv_depth
+    doubled = F.interpolate(first(fused), (6, 10), mode='bilinear', align_corners=True)
+    depth = F.relu(last(F.relu(second(doubled)))) + 1e-3
+    assert (first.kernel_size, second.kernel_size, last.kernel_size) == ((3, 3), (3, 3), (1, 1))
+    assert (first.out_channels, second.out_channels) == (4, 32)
+    assert depth.std() > 0
+    torch.testing.assert_close(head.cls_seg(fused), depth)
+
+
 def test_the_loss_trains_every_parameter():
     head = HEADS['dpt']()
     (loss,) = head.loss_by_feat(head(levels()), depth_samples(2, (32, 40))).values()
