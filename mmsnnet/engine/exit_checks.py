@@ -124,6 +124,20 @@ def check_averaging(runner: Runner) -> None:
             )
 
 
+def check_synced_norms(model: nn.Module) -> None:
+    """Refuse norms that ranks compute together in heads of exits, where each rank trains a route of its own.
+
+    Raises:
+        ValueError: naming the neck or head.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, PerExit) and any(isinstance(part, nn.SyncBatchNorm) for part in module.modules()):
+            raise UserError(
+                f'{name} has SyncBN, for which all ranks wait for each other, but with per_rank_routes=True they run '
+                "different heads: set norm_cfg=dict(type='BN') in its heads, or leave per_rank_routes out"
+            )
+
+
 def wanted_channels(reader: nn.Module, levels: Sequence[int]) -> int | list[int] | None:
     """What ``in_channels`` of a neck or head must be for levels of so many channels; None if they are that.
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from mmsnnet.engine.checks import check_before_run, check_checkpoint
 from mmsnnet.engine.data_order import seed_each_sample
-from mmsnnet.engine.exit_checks import check_averaging, check_finished
+from mmsnnet.engine.exit_checks import check_averaging, check_finished, check_synced_norms
 from mmsnnet.engine.finite_loss import ACTIONS, FiniteLossGuard
 from mmsnnet.engine.focus import Focus
 from mmsnnet.engine.least_squares_start import start_from_least_squares
 from mmsnnet.engine.memory_check import check_memory
 from mmsnnet.engine.randomness import seed_generators, shared_seed
-from mmsnnet.engine.runners import find_input_shape, training_input_shape, unwrapped_model
+from mmsnnet.engine.runners import find_input_shape, is_training, training_input_shape, unwrapped_model
 from mmsnnet.engine.samplers import FocusedSampler, draw_number, warn_of_one_group
 from mmsnnet.models import StitchedViT, find_backbone, route_costs
 from mmsnnet.models.weights import weights_in
@@ -95,6 +95,8 @@ class StitchSamplingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Refuse what cannot work, before weights are loaded."""
         check_before_run(runner)
+        if self.per_rank_routes and runner.world_size > 1 and is_training(runner):
+            check_synced_norms(unwrapped_model(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether solved layers are coming; refuse a checkpoint of another architecture."""

@@ -17,6 +17,7 @@ from mmsnnet.building import build_model, build_runner, load_weights
 from mmsnnet.depth import LeanDepthMetric
 from mmsnnet.engine import hooks
 from mmsnnet.engine.pictures import predict
+from mmsnnet.errors import UserError
 from mmsnnet.evaluation import RouteResults
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import Record, direction, front_records, main_metric, read_records, select, write_records
@@ -184,6 +185,21 @@ def test_mmsegmentation_s_dpt_head_is_refused_without_class_tokens(make_config, 
     cfg.model.backbone.output_cls_token = True
     cfg.dump(tmp_path / 'toy.py')
     run_tool('train', tmp_path / 'toy.py')
+
+
+@pytest.mark.parametrize('per_rank', [False, True])
+def test_ranks_with_routes_of_their_own_share_no_norms_of_heads(make_rooms_config, per_rank):
+    """They would wait for each other: each runs the head of its own exit."""
+    heads = [linear(width) | dict(norm_cfg=dict(type='SyncBN')) for width in WIDTHS]
+    cfg = make_rooms_config(**own_exits(*heads), **{'custom_hooks.0.per_rank_routes': per_rank})
+    runner = build_runner(cfg)
+    # As in a job of two ranks; alone, MMEngine puts other norms in their place.
+    runner._world_size, runner.model = 2, build_model(cfg)
+    if not per_rank:
+        runner.train()
+        return
+    with pytest.raises(UserError, match=r'decode_head has SyncBN, .* per_rank_routes=True .*: set norm_cfg'):
+        runner.train()
 
 
 def test_a_resumed_run_ends_like_one_that_never_stopped(write, run_tool):
