@@ -12,6 +12,6 @@ model = dict(
         out_indices=(1, 2, 4, 5),
         anchor=dict(
             model='vit_tiny_patch16_224', img_size=_base_.crop_size, weight_init='jax',
-            embed_dim=64, depth=6, num_heads=2)),
-    decode_head=dict(in_channels=64))
+            embed_dim=32, depth=6, num_heads=2)),
+    decode_head=dict(in_channels=32))
 log_processor = dict(by_epoch=False)

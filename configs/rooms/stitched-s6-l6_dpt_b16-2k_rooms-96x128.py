@@ -7,7 +7,7 @@ _base_ = [
 ]
 # Train the anchors alone first: their weights, and the head of the large one, are where this model starts.
 small = 'work_dirs/anchor-s6_dpt_b16-4k_rooms-96x128/iter_4000.pth'
-large = 'work_dirs/anchor-l6_dpt_b16-6k_rooms-96x128/iter_6000.pth'
+large = 'work_dirs/anchor-l6_dpt_b16-4k_rooms-96x128/iter_4000.pth'
 vit = dict(model='vit_tiny_patch16_224', img_size=_base_.crop_size, weight_init='jax')
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
@@ -16,14 +16,14 @@ model = dict(
         out_indices=(1, 2, 4, 5),
         lora_rank=16,
         anchors=[
-            dict(vit, embed_dim=64, depth=6, num_heads=2,
+            dict(vit, embed_dim=32, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=small, prefix='backbone.anchors.0.')),
-            dict(vit, embed_dim=192, depth=6, num_heads=6,
+            dict(vit, embed_dim=64, depth=6, num_heads=2,
                  init_cfg=dict(type='Pretrained', checkpoint=large, prefix='backbone.anchors.0.')),
         ]),
-    decode_head=dict(in_channels=192, init_cfg=dict(type='Pretrained', checkpoint=large, prefix='decode_head.')))
+    decode_head=dict(in_channels=64, init_cfg=dict(type='Pretrained', checkpoint=large, prefix='decode_head.')))
 custom_hooks = _base_.custom_hooks
-custom_hooks[0].sampler.step_gflops = 0.02
+custom_hooks[0].sampler.step_gflops = 0.005
 # The anchors are trained already.
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 log_processor = dict(by_epoch=False)
