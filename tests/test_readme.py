@@ -15,6 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.utils import get_installed_path
 
 from mmsnnet.building import build_model
 from mmsnnet.engine import configured_input_shape
@@ -141,7 +142,13 @@ def check_mim(words, monkeypatch):
     command = importlib.import_module(f'mim.commands.{words[0]}').cli
     parsed = command.make_context(words[0], words[1:]).params
     assert parsed['package'] in ('mmsegmentation', 'mmdet', 'mmpretrain', 'mmsnnet')
-    assert not parsed['other_args']
+    given, others = parsed['other_args'], []
+    if words[0] == 'run':
+        (script,) = Path(get_installed_path(parsed['package'])).glob(f'.mim/tools/**/{parsed["command"]}.py')
+        others = re.findall(r"'(--[\w-]+)'", script.read_text())
+    elif given:
+        others = ['--cfg-options']
+    assert [word for word in given if word.startswith('--') and word not in others] == []
 
 
 def check_pip(words, monkeypatch):
@@ -198,13 +205,14 @@ RECIPES = [
 @pytest.mark.parametrize('recipe', RECIPES)
 def test_recipes_build_as_they_stand(recipe, tmp_path):
     """At full size, on shapes alone; and a detector's optimizer, which reads the model."""
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     (tmp_path / 'my_config.py').write_text(recipe)
     cfg = Config.fromfile(tmp_path / 'my_config.py')
     with torch.device('meta'):
         model = build_model(cfg)
     assert len(find_backbone(model).space) == (41 if 'swin' in recipe else 134)
     check_widths(model)
-    assert sum(configured_input_shape(model, cfg)) > 1000
+    assert sum(configured_input_shape(model, cfg)) >= 960
     assert [hook['type'] for hook in cfg.custom_hooks] == ['mmsnnet.StitchSamplingHook']
     assert (cfg.val_cfg.type, cfg.test_cfg.type) == ('mmsnnet.StitchValLoop', 'mmsnnet.StitchTestLoop')
     assert build_optim_wrapper(model, cfg.optim_wrapper)
@@ -214,7 +222,8 @@ def test_recipes_build_as_they_stand(recipe, tmp_path):
 
 
 def test_there_are_recipes_for_both():
-    assert {recipe.id.split('::')[0] for recipe in RECIPES} == {'README-mmseg', 'segmentation-mmseg', 'detection-mmdet'}
+    bases = {re.split('::|/', recipe.id)[0] for recipe in RECIPES}
+    assert bases == {'README-mmseg', 'segmentation-mmseg', 'detection-mmdet', 'depth-configs'}
 
 
 def test_the_part_of_a_recipe_in_the_readme_is_the_recipe_s():

@@ -71,8 +71,8 @@ class MAEAnchor(nn.Module):
     def norm_after(self, stage: int) -> nn.Module:
         return self.norm
 
-    def leave(self, tokens: Tensor, grid: Grid, stage: int) -> Tensor:
-        return tokens[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous()
+    def leave(self, tokens: Tensor, grid: Grid, stage: int) -> tuple[Tensor]:
+        return (tokens[:, 1:].transpose(1, 2).unflatten(2, grid).contiguous(),)
 
     def _copy_weights(self, anchor: Anchor) -> None:
         for block, layer in zip(anchor.blocks, self.blocks, strict=True):

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmengine.fileio import get
@@ -78,8 +77,9 @@ class Canvas:
             )
         if sample.get('img_path') is None:
             raise UserError('pictures are made of image files, and this data set names none: leave --pictures out')
-        image = mmcv.imfrombytes(get(sample.img_path), channel_order='rgb')
-        return cls(mmcv.imrescale(image, (LONGEST_SIDE, LONGEST_SIDE)), way, meta, _depths(sample))
+        image = cv2.imdecode(np.frombuffer(get(sample.img_path), np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return cls(rescale(image, LONGEST_SIDE), way, meta, _depths(sample))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -126,6 +126,14 @@ class Canvas:
         )
 
 
+def rescale(image: np.ndarray, longest_side: int, interpolation: str = 'bilinear') -> np.ndarray:
+    """An image (h, w, 3) whose longest side has so many pixels."""
+    # Whoever imports mmsnnet may not need mmcv.
+    import mmcv
+
+    return mmcv.imrescale(image, (longest_side, longest_side), interpolation=interpolation)
+
+
 def _with_meta(visualizer: Visualizer, meta: Mapping[str, Any]) -> Visualizer:
     """The visualizer, told of a data set's classes; MMSegmentation's mixes them up when they are arguments."""
     visualizer.dataset_meta = dict(meta)
@@ -137,10 +145,10 @@ def draw_depth(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
     depth = _depth_map(sample, side)
     near, far = canvas.depths
     shares = np.nan_to_num(depth - near) / max(far - near, 1e-6)
-    colours = mmcv.bgr2rgb(cv2.applyColorMap(np.uint8(255 * shares.clip(0, 1)), cv2.COLORMAP_VIRIDIS))
+    colours = cv2.applyColorMap(np.uint8(255 * shares.clip(0, 1)), cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
     colours[~_is_depth(depth)] = 0
     height, width = canvas.size
-    image = mmcv.imresize(colours, (width, height), interpolation='nearest')
+    image = cv2.resize(colours, (width, height), interpolation=cv2.INTER_NEAREST)
     # Beside the truth, or else the prediction: the scale is the same.
     is_first = side == 'gt' or 'gt_depth_map' not in sample
     return Drawing(image, f'{near:.3g} m (dark) .. {far:.3g} m (bright)' if is_first else '')

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import mmcv
 import numpy as np
 from mmengine.structures import BaseDataElement
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation.reports.drawing import LONGEST_SIDE, Canvas, Drawing
+from mmsnnet.evaluation.reports.drawing import LONGEST_SIDE, Canvas, Drawing, rescale
 from mmsnnet.stitching import Route
 
 # Of all pictures of a page, as text.
@@ -137,8 +136,8 @@ def _shown(drawing: Drawing | None, images: _Images) -> Shown | None:
 
 
 def _data_uri(image: np.ndarray, quality: Quality) -> str:
-    small = mmcv.imrescale(image, (quality.longest_side, quality.longest_side), interpolation='area')
-    _, content = cv2.imencode('.webp', mmcv.rgb2bgr(small), [cv2.IMWRITE_WEBP_QUALITY, quality.percent])
+    small = cv2.cvtColor(rescale(image, quality.longest_side, 'area'), cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode('.webp', small, [cv2.IMWRITE_WEBP_QUALITY, quality.percent])
     return f'data:image/webp;base64,{base64.b64encode(content).decode()}'
 
 
