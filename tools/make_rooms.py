@@ -53,7 +53,7 @@ Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def smooth_noise(sigma: float) -> np.ndarray:
-    """Noise (256, 256) of mean 0 and deviation 1, which goes on at the opposite edge."""
+    """Noise (256, 256) of mean 0 and deviation 1, which tiles without seams."""
     noise = np.pad(np.random.default_rng(0).normal(size=(256, 256)), 32, mode='wrap')
     noise = cv2.GaussianBlur(noise, (0, 0), sigma)[32:-32, 32:-32]
     return (noise / noise.std()).astype(np.float32)

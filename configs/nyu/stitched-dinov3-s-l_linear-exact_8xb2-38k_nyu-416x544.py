@@ -24,8 +24,8 @@ model = dict(
         _delete_=True,
         type='mmsnnet.PerExit',
         heads=[
-            dict(_base_.decode_head, in_channels=384, init_cfg=dict(head, checkpoint=small)),
-            dict(_base_.decode_head, init_cfg=dict(head, checkpoint=large)),
+            dict(_base_.model.decode_head, in_channels=384, init_cfg=dict(head, checkpoint=small)),
+            dict(_base_.model.decode_head, init_cfg=dict(head, checkpoint=large)),
         ],
         exact=True))
 # Iterations, not epochs.

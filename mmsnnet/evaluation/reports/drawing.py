@@ -128,7 +128,7 @@ class Canvas:
 
 def rescale(image: np.ndarray, longest_side: int, interpolation: str = 'bilinear') -> np.ndarray:
     """An image (h, w, 3) whose longest side has so many pixels."""
-    # Whoever imports mmsnnet may not need mmcv.
+    # Only pictures need mmcv: importing mmsnnet must not import it.
     import mmcv
 
     return mmcv.imrescale(image, (longest_side, longest_side), interpolation=interpolation)
