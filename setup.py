@@ -40,6 +40,8 @@ EXTRAS = {
     # From opendatalab 0.0.10 on, openxlab comes along and pins setuptools, rich, requests and tqdm to versions of 2023.
     'mim': ['openmim>=0.3.9', 'opendatalab<0.0.10', 'setuptools<82'],
     'export': ['onnx>=1.23', 'onnxruntime>=1.23', 'onnxscript>=0.7'],
+    # PyAV brings an encoder of H.264.
+    'demo': ['av>=14', 'gradio>=6.31,<7'],
     # The tests build wheels offline: setuptools can by itself from 70.1 on.
     'tests': ['packaging', 'pytest>=8', 'pytest-xdist>=3', 'pyyaml', 'selenium>=4.20', 'setuptools>=70.1'],
     'dev': ['ruff'],

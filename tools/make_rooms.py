@@ -2,9 +2,10 @@
 
 $ python tools/make_rooms.py data/rooms
 
-A camera at a height of 1.2 to 1.7 m stands in a room of 3 to 9 m with furniture of usual sizes. Colours, textures, lamp
-and exposure are random, so brightness and colour tell nothing of depth: perspective, textures that get finer, what
-hides what, and known sizes do. A few per cent of the pixels have no depth, as behind edges for a Kinect.
+A robot's camera, always at the same height, looks around in a room of 3 to 7 m with furniture of usual sizes. Colours
+and textures tell what a thing is: floors are brown, ceilings white, sofas red. They tell nothing of its distance: that
+is in where it meets the floor, in perspective, in textures that get finer, and in known sizes. Lamp and exposure are
+random. A few per cent of the pixels have no depth, as behind edges for a Kinect.
 
 Writes what MMSegmentation's NYUDataset reads: images/{train,val}/*.jpg of 96 x 128 pixels, and
 annotations/{train,val}/*.png of 16 bits with the distance along the optical axis in millimetres, 0 where there is none.
@@ -30,22 +31,11 @@ FINE = 2
 # Metres that the camera measures, and between its eye and its projector, which casts shadows without depth.
 RANGE = (0.3, 10.0)
 BASELINE = 0.075
-# Width, depth, height of what stands on the floor, and of what hangs on walls with its lower edge at a height.
-STANDING = (
-    (1.6, 2.0, 0.5),  # bed
-    (1.9, 0.9, 0.8),  # sofa
-    (1.2, 0.7, 0.75),  # table
-    (0.8, 0.4, 0.9),  # chest of drawers
-    (1.2, 0.6, 2.0),  # wardrobe
-    (0.8, 0.3, 1.8),  # shelf
-    (0.6, 0.65, 1.75),  # fridge
-    (0.42, 0.42, 0.45),  # stool
-)
-HANGING = (
-    (0.9, 0.06, 2.0, 0.0),  # door
-    (0.8, 0.35, 0.7, 1.4),  # cupboard
-    (0.8, 0.03, 0.6, 1.3),  # picture
-)
+CAMERA_HEIGHT = 1.5
+# Metres from the floor to the ceiling.
+ROOM_HEIGHT = 2.5
+# Radians from the left edge of a picture to the right one.
+FIELD = np.deg2rad(58)
 # Metres of free floor around the camera, and how many places are tried for the furniture of a room.
 CLEARANCE = 0.5
 TRIES = 40
@@ -67,27 +57,79 @@ def look_up(noise: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 # Share of the second colour at places counted in periods.
-PATTERNS = (
-    lambda x, y: np.zeros_like(x),
-    lambda x, y: x % 1 < 0.4,
-    lambda x, y: (np.floor(x) + np.floor(y)) % 2,
-    lambda x, y: (x % 1 < 0.1) | (y % 1 < 0.1),
-    lambda x, y: (x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.08,
-    lambda x, y: 0.5 + 0.25 * look_up(SPECKLES, np.floor(x / 5 + 0.37 * np.floor(y)) + 256, np.floor(y) + 256),
-    lambda x, y: 0.5 + 0.3 * look_up(CLOUDS, x * 16 + 4096, y * 16 + 4096),
+PATTERNS = {
+    'plain': lambda x, y: np.zeros_like(x),
+    'stripes': lambda x, y: x % 1 < 0.4,
+    'checks': lambda x, y: (np.floor(x) + np.floor(y)) % 2,
+    'tiles': lambda x, y: (x % 1 < 0.1) | (y % 1 < 0.1),
+    'dots': lambda x, y: (x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.08,
+    'planks': lambda x, y: (
+        0.5 + 0.25 * look_up(SPECKLES, np.floor(x / 5 + 0.37 * np.floor(y)) + 256, np.floor(y) + 256)
+    ),
+    'clouds': lambda x, y: 0.5 + 0.3 * look_up(CLOUDS, x * 16 + 4096, y * 16 + 4096),
+}
+
+
+@dataclass
+class Look:
+    """What things of a kind look like.
+
+    Args:
+        hues: from and to, degrees; 0 is red, 120 green, 240 blue.
+        saturations: from and to, between 0 (grey) and 1.
+        values: from and to, between 0 (black) and 1.
+        patterns: names from ``PATTERNS``, separated by spaces.
+    """
+
+    hues: tuple[float, float]
+    saturations: tuple[float, float]
+    values: tuple[float, float]
+    patterns: str
+
+    def draw_colour(self, rng: np.random.Generator) -> np.ndarray:
+        """A colour (3,), blue first, from 0 to 1."""
+        colour = [rng.uniform(*limits) for limits in (self.hues, self.saturations, self.values)]
+        return cv2.cvtColor(np.float32([[colour]]), cv2.COLOR_HSV2BGR)[0, 0]
+
+
+@dataclass
+class Kind:
+    """A kind of furniture.
+
+    Args:
+        size: width, depth and height in metres.
+        above: metres of its lower edge over the floor, if it hangs on a wall.
+    """
+
+    size: tuple[float, float, float]
+    look: Look
+    above: float = 0.0
+
+
+FLOOR = Look((20, 40), (0.3, 0.6), (0.3, 0.55), 'checks tiles planks')
+CEILING = Look((0, 360), (0, 0.05), (0.9, 1), 'plain clouds')
+WALL = Look((0, 360), (0.05, 0.25), (0.7, 0.9), 'plain plain stripes clouds')
+STANDING = (
+    Kind((1.6, 2.0, 0.5), Look((200, 250), (0.3, 0.8), (0.6, 0.9), 'plain stripes checks')),  # bed
+    Kind((1.9, 0.9, 0.8), Look((340, 360), (0.5, 0.8), (0.4, 0.7), 'plain clouds')),  # sofa
+    Kind((1.2, 0.7, 0.75), Look((35, 50), (0.5, 0.8), (0.7, 0.9), 'plain clouds')),  # table
+    Kind((0.8, 0.4, 0.9), Look((15, 30), (0.6, 0.9), (0.2, 0.35), 'tiles')),  # chest of drawers
+    Kind((1.2, 0.6, 2.0), Look((160, 190), (0.3, 0.6), (0.4, 0.7), 'stripes tiles')),  # wardrobe
+    Kind((0.8, 0.3, 1.8), Look((0, 360), (0.3, 0.9), (0.3, 0.9), 'checks planks')),  # shelf
+    Kind((0.6, 0.65, 1.75), Look((200, 220), (0, 0.08), (0.55, 0.7), 'plain')),  # fridge
+    Kind((0.42, 0.42, 0.45), Look((90, 140), (0.5, 0.9), (0.4, 0.8), 'plain')),  # stool
+)
+HANGING = (
+    Kind((0.9, 0.06, 2.0), Look((20, 35), (0.4, 0.7), (0.4, 0.6), 'plain')),  # door
+    Kind((0.8, 0.35, 0.7), Look((50, 70), (0.3, 0.6), (0.8, 1), 'tiles'), above=1.4),  # cupboard
+    Kind((0.8, 0.03, 0.6), Look((270, 320), (0.4, 0.9), (0.4, 0.9), 'dots clouds'), above=1.3),  # picture
 )
 
 
-def draw_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour (3,), blue first, from 0 to 1; most are dull."""
-    hue, saturation, value = rng.uniform(0, 360), rng.uniform(0, 0.8) ** 1.5, rng.uniform(0.25, 0.95)
-    return cv2.cvtColor(np.float32([[[hue, saturation, value]]]), cv2.COLOR_HSV2BGR)[0, 0]
-
-
-def draw_paint(rng: np.random.Generator) -> Paint:
+def draw_paint(look: Look, rng: np.random.Generator) -> Paint:
     """A texture: colours (N, 3) of places on a surface, whose two coordinates are in metres."""
-    pattern = PATTERNS[rng.integers(len(PATTERNS))]
-    first, second = draw_colour(rng), draw_colour(rng)
+    pattern = PATTERNS[rng.choice(look.patterns.split())]
+    first, second = look.draw_colour(rng), look.draw_colour(rng)
     second = first + rng.uniform(0.3, 1) * (second - first)
     period, grain = rng.uniform(0.25, 0.45), rng.uniform(0.01, 0.06)
     is_turned = rng.random() < 0.5
@@ -154,7 +196,7 @@ class Camera:
     yaw: float
     tilt: float
     roll: float
-    field: float
+    field: float = FIELD
 
     @property
     def focal_length(self) -> float:
@@ -227,11 +269,10 @@ def in_shadow(furniture: Sequence[Box], points: np.ndarray, to_lamp: np.ndarray)
 
 def draw_room(rng: np.random.Generator) -> tuple[list[Box], Camera]:
     """A room with 3 to 8 pieces of furniture, and a camera in it that looks towards one of these."""
-    size = np.array([*rng.uniform(3, 9, 2), rng.uniform(2.4, 2.8)])
-    wall = draw_paint(rng)
-    paints = [wall, wall, wall, draw_paint(rng), draw_paint(rng), draw_paint(rng)]
-    boxes = [Box(size / 2, size / 2, 0, paints)]
-    place = np.array([*rng.uniform(0.7, size[:2] - 0.7), rng.uniform(1.2, 1.7)])
+    size = np.array([*rng.uniform(3, 7, 2), ROOM_HEIGHT])
+    wall, floor, ceiling = (draw_paint(look, rng) for look in (WALL, FLOOR, CEILING))
+    boxes = [Box(size / 2, size / 2, 0, [wall] * 4 + [floor, ceiling])]
+    place = np.array([*rng.uniform(0.7, size[:2] - 0.7), CAMERA_HEIGHT])
     count = rng.integers(3, 9)
     for _ in range(TRIES):
         box = draw_box(size, rng)
@@ -241,9 +282,8 @@ def draw_room(rng: np.random.Generator) -> tuple[list[Box], Camera]:
     camera = Camera(
         place,
         yaw=np.arctan2(forward[1], forward[0]) + rng.uniform(-0.4, 0.4),
-        tilt=np.deg2rad(rng.uniform(-5, 25)),
+        tilt=np.deg2rad(rng.uniform(5, 25)),
         roll=np.deg2rad(rng.uniform(-2, 2)),
-        field=np.deg2rad(rng.uniform(54, 62)),
     )
     return boxes, camera
 
@@ -252,10 +292,11 @@ def draw_box(room: np.ndarray, rng: np.random.Generator) -> Box:
     """A piece of furniture anywhere in a room of a size (3,): at a wall, or free and turned."""
     is_hanging = rng.random() < 0.35
     is_free = not is_hanging and rng.random() < 0.3
-    *size, above = HANGING[rng.integers(len(HANGING))] if is_hanging else (*STANDING[rng.integers(len(STANDING))], 0.0)
-    half = np.array(size) * rng.uniform(0.95, 1.05, 3) / 2
+    kinds = HANGING if is_hanging else STANDING
+    kind = kinds[rng.integers(len(kinds))]
+    half = np.array(kind.size) * rng.uniform(0.95, 1.05, 3) / 2
     wall = rng.integers(4)
-    front, top = draw_paint(rng), draw_paint(rng)
+    front, top = draw_paint(kind.look, rng), draw_paint(kind.look, rng)
     turn = rng.uniform(0, np.pi) if is_free else wall * np.pi / 2
     box = Box(np.zeros(3), half, turn, [front] * 4 + [top] * 2)
     limits = box.extent[:2], room[:2] - box.extent[:2]
@@ -263,7 +304,7 @@ def draw_box(room: np.ndarray, rng: np.random.Generator) -> Box:
     if not is_free:
         across = (wall + 1) % 2
         place[across] = limits[wall // 2][across]
-    box.centre = np.array([*place, above + half[2]])
+    box.centre = np.array([*place, kind.above + half[2]])
     return box
 
 

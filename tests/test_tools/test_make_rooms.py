@@ -10,7 +10,22 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from toy_job import assert_one_line
 
-from tools.make_rooms import HEIGHT, WIDTH, Box, Camera, draw_sample, in_shadow, measure, trace
+from tools.make_rooms import (
+    CEILING,
+    FLOOR,
+    HANGING,
+    HEIGHT,
+    STANDING,
+    WALL,
+    WIDTH,
+    Box,
+    Camera,
+    draw_room,
+    draw_sample,
+    in_shadow,
+    measure,
+    trace,
+)
 
 CONFIG = Path(__file__).parents[2] / 'configs/_base_/datasets/rooms_96x128.py'
 SIZE = np.array([5, 4, 2.5])
@@ -107,6 +122,23 @@ def test_rooms_differ_and_show_furniture_and_depth():
     assert 1 < min(means) < max(means) - 1
     assert all((depth == 0).mean() < 0.2 for _, depth in samples)
     assert all(image.std() > 5 for image, _ in samples)
+
+
+def test_one_camera_sees_all_rooms():
+    cameras = [draw_room(np.random.default_rng(seed))[1] for seed in range(5)]
+    assert len({(camera.place[2], camera.field) for camera in cameras}) == 1
+    assert len({camera.tilt for camera in cameras}) == 5
+
+
+@pytest.mark.parametrize('look', [FLOOR, WALL, CEILING, *(kind.look for kind in (*STANDING, *HANGING))])
+def test_colours_tell_what_a_thing_is(look):
+    for seed in range(8):
+        hue, saturation, value = cv2.cvtColor(
+            look.draw_colour(np.random.default_rng(seed))[None, None], cv2.COLOR_BGR2HSV
+        )[0, 0]
+        assert look.values[0] - 1e-3 <= value <= look.values[1] + 1e-3
+        assert look.saturations[0] - 1e-3 <= saturation <= look.saturations[1] + 1e-3
+        assert saturation < 1e-3 or look.hues[0] - 0.1 <= hue <= look.hues[1] + 0.1
 
 
 def test_samples_depend_on_the_seed_and_their_number_alone(run_tool, tmp_path):

@@ -69,17 +69,21 @@ class Canvas:
         Raises:
             ValueError: the sample names no file, or holds no prediction of a known task.
         """
-        way = next((way for way in WAYS if way.prediction in sample), None)
-        if way is None:
-            raise UserError(
-                f'pictures are drawn of {", ".join(way.prediction for way in WAYS)}, and this model predicts '
-                f'{", ".join(sample.keys()) or "nothing"}: leave --pictures out'
-            )
+        way = _way_of(sample)
         if sample.get('img_path') is None:
             raise UserError('pictures are made of image files, and this data set names none: leave --pictures out')
         image = cv2.imdecode(np.frombuffer(get(sample.img_path), np.uint8), cv2.IMREAD_COLOR)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return cls(rescale(image, LONGEST_SIDE), way, meta, _depths(sample))
+
+    @classmethod
+    def over(cls, image: np.ndarray, sample: BaseDataElement, meta: Mapping[str, Any]) -> 'Canvas':
+        """That of an RGB image (h, w, 3) in memory, of a task and depths as in a sample of it.
+
+        Raises:
+            ValueError: the sample holds no prediction of a known task.
+        """
+        return cls(image, _way_of(sample), meta, _depths(sample))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -124,6 +128,16 @@ class Canvas:
         return _with_meta(
             DetLocalVisualizer(line_width=2, alpha=0.5), {**self.meta, 'palette': palette if has_all else None}
         )
+
+
+def _way_of(sample: BaseDataElement) -> Way:
+    for way in WAYS:
+        if way.prediction in sample:
+            return way
+    raise UserError(
+        f'pictures are drawn of {", ".join(way.prediction for way in WAYS)}, and this model predicts '
+        f'{", ".join(sample.keys()) or "nothing"}: leave --pictures out'
+    )
 
 
 def rescale(image: np.ndarray, longest_side: int, interpolation: str = 'bilinear') -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmsnnet.files import write_file
 from mmsnnet.stitching import Record, direction, front_records
@@ -35,20 +36,29 @@ def plot_pareto(
     Args:
         path: .png, .svg or another format of matplotlib's.
     """
-    import matplotlib
+    figure = draw_pareto(records, metric, trained_alone, cost)
+    path = Path(path)
+    write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))
 
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(9, 5), layout='constrained')
+def draw_pareto(
+    records: Sequence[Record], metric: str, trained_alone: Sequence[Record] = (), cost: str = 'gflops'
+) -> Any:
+    """The plot as matplotlib's figure. In an SVG image, the point of route 17 has the id ``route-17``."""
+    # Without pyplot, which keeps figures alive and is not for threads.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout='constrained')
+    axes = figure.add_subplot()
     front = front_records(records, metric, cost)
     axes.plot(*_points(front, metric, cost), color='#999999', zorder=1, label='front')
     for kind, colour in KIND_COLOURS.items():
         of_kind = [record for record in records if record.kind == kind]
         if of_kind:
             size = 90 if kind == 'anchor' else 22
-            style = {'c': [colour] * len(of_kind), 'alpha': [opacity(record) for record in of_kind]}
-            axes.scatter(*_points(of_kind, metric, cost), s=size, zorder=2, **style)
+            for record in of_kind:
+                style = {'color': colour, 'alpha': opacity(record), 'gid': f'route-{record.id}'}
+                axes.scatter(*_points([record], metric, cost), s=size, zorder=2, **style)
             # Its point in the legend must not be pale.
             axes.scatter([], [], s=size, color=colour, label=f'{kind} ({len(of_kind)})')
     untrained = sum(record.trained is False for record in records)
@@ -67,9 +77,7 @@ def plot_pareto(
     axes.grid(alpha=0.3)
     # Beside the plot: inside, it would hide points.
     figure.legend(loc='outside right upper')
-    path = Path(path)
-    write_file(path, lambda partial: figure.savefig(partial, dpi=150, format=path.suffix.lstrip('.') or 'png'))
-    plt.close(figure)
+    return figure
 
 
 def by_cost(records: Sequence[Record], cost: str) -> list[Record]:

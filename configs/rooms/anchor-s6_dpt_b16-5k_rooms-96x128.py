@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/models/dpt-narrow.py',
     '../_base_/no_stitching.py',
     '../_base_/datasets/rooms_96x128.py',
-    '../_base_/schedules/adamw_4k.py',
+    '../_base_/schedules/adamw_5k.py',
     '../_base_/depth_runtime.py',
 ]
 model = dict(

@@ -1,0 +1,180 @@
+"""The tab of pictures: a budget, the route within it, and what that route says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from mmsnnet.demo.choices import Choices
+from mmsnnet.demo.predictor import Prediction, RoutePredictor
+from mmsnnet.demo.scatter import ON_LOAD, STYLE, TEMPLATE, draw_scatter
+from mmsnnet.demo.view import View
+from mmsnnet.evaluation.reports.plots import COST_LABELS
+from mmsnnet.stitching import Record
+
+CSS = """
+.class { display: inline-block; margin-right: .8em; white-space: nowrap }
+.class i { display: inline-block; width: .9em; height: .9em; margin-right: .3em; vertical-align: -.1em;
+  border: 1px solid #8888 }
+footer { display: none !important }
+"""
+OPACITY = 0.6
+# Of an image. Gradio's third one sends it to a server of theirs.
+SAVING = ['download', 'fullscreen']
+
+
+@dataclass
+class Visit:
+    """What a visitor looks at: a route, and a picture with what the route says of it."""
+
+    record: Record
+    view: View | None = None
+    prediction: Prediction | None = None
+
+
+class ImageTab:
+    """Builds the tab into a page of Gradio's, and answers its events."""
+
+    def __init__(self, predictor: RoutePredictor, choices: Choices, examples: Sequence[Path]) -> None:
+        self.predictor, self.choices = predictor, choices
+        self._scatters = {cost: draw_scatter(choices, cost) for cost in choices.costs}
+        self._labels = {COST_LABELS[cost]: cost for cost in choices.costs}
+        self._names = {record.name: record for record in choices.records.values()}
+        first_label, first = next(iter(self._labels.items()))
+        low, high = choices.limits(first)
+        start = Visit(choices.best(first, high))
+        self.visit = gr.State(start)
+        with gr.Row():
+            with gr.Column():
+                self.image = gr.Image(
+                    label='Picture', sources=['upload', 'webcam', 'clipboard'], height=360, elem_id='picture'
+                )
+                _explain_broken(self.image)
+                if examples:
+                    gr.Examples([[str(path)] for path in examples], self.image, examples_per_page=8, elem_id='examples')
+                self.cost = gr.Radio(list(self._labels), value=first_label, label='Budget in', elem_id='cost')
+                self.budget = gr.Slider(low, high, high, step=_step(low, high), label='Budget', elem_id='budget')
+                self.opacity = gr.Slider(0, 1, OPACITY, step=0.05, label='Opacity', elem_id='opacity')
+            with gr.Column():
+                self.result = gr.Image(
+                    label='What the route says', interactive=False, format='webp', elem_id='result', buttons=SAVING
+                )
+                self.facts = gr.HTML(self._facts(start), elem_id='facts')
+                self.scatter = gr.HTML(
+                    self._scatters[first],
+                    chosen=start.record.id,
+                    html_template=TEMPLATE,
+                    css_template=STYLE,
+                    js_on_load=ON_LOAD,
+                    elem_id='scatter',
+                )
+        with gr.Accordion('Compare two routes', open=False, elem_id='compare'):
+            with gr.Row():
+                names = list(self._names)
+                self.left = gr.Dropdown(names, value=choices.largest.name, label='Left', elem_id='left')
+                self.right = gr.Dropdown(names, value=choices.best(first, low).name, label='Right', elem_id='right')
+            self.both = gr.ImageSlider(
+                label='Left and right of the divider', interactive=False, format='webp', elem_id='both', buttons=SAVING
+            )
+        self._listen()
+
+    def _listen(self) -> None:
+        """Connect events and answers. Of events that come while one is answered, only the last one counts."""
+        shown = [self.visit, self.result, self.facts, self.scatter]
+        compared = {'fn': self.compare, 'inputs': [self.visit, self.left, self.right, self.opacity]}
+        quick = {'show_progress': 'hidden', 'trigger_mode': 'always_last'}
+        self.image.change(self.open, [self.image, self.visit, self.opacity], shown, show_progress='minimal').then(
+            **compared, outputs=self.both
+        )
+        self.budget.input(self.spend, [self.visit, self.cost, self.budget, self.opacity], shown, **quick)
+        self.cost.input(self.count_in, [self.visit, self.cost], [self.budget, self.scatter], **quick)
+        self.scatter.click(self.choose, [self.visit, self.cost, self.opacity], [*shown, self.budget], **quick)
+        self.opacity.input(self.blend, [self.visit, self.opacity], self.result, **quick)
+        for changed in (self.left, self.right):
+            changed.input(**compared, outputs=self.both, **quick)
+
+    def open(self, image: np.ndarray | None, visit: Visit, opacity: float) -> tuple:
+        """Show a picture; None takes the last one away."""
+        if image is None:
+            visit = Visit(visit.record)
+        else:
+            picture = self.predictor.prepare(image)
+            reference = self.predictor.predict(picture, self.choices.largest.id)
+            visit = replace(visit, view=View.of(picture, reference, self.predictor.meta))
+        return self._show(visit, opacity)
+
+    def spend(self, visit: Visit, label: str, budget: float, opacity: float) -> tuple:
+        """Show what the best route within a budget says."""
+        return self._show(replace(visit, record=self.choices.best(self._labels[label], budget)), opacity)
+
+    def choose(self, visit: Visit, label: str, opacity: float, click: gr.EventData) -> tuple:
+        """Show what a route says that was clicked on, and move the budget to its cost."""
+        record = self.choices.records[int(click.route)]
+        cost = self._labels[label]
+        low, high = self.choices.limits(cost)
+        budget = min(max(getattr(record, cost), low), high)
+        return *self._show(replace(visit, record=record), opacity), budget
+
+    def count_in(self, visit: Visit, label: str) -> tuple:
+        """Let the slider and the scatter be over another cost; the route stays."""
+        cost = self._labels[label]
+        low, high = self.choices.limits(cost)
+        value = min(max(getattr(visit.record, cost), low), high)
+        slider = gr.Slider(minimum=low, maximum=high, value=value, step=_step(low, high))
+        return slider, gr.HTML(self._scatters[cost], chosen=visit.record.id)
+
+    def blend(self, visit: Visit, opacity: float) -> np.ndarray | None:
+        """Draw the same prediction more or less opaque."""
+        return visit.view.draw(visit.prediction, opacity) if visit.view else None
+
+    def compare(self, visit: Visit, left: str, right: str, opacity: float) -> tuple | None:
+        """What two routes say of the picture."""
+        if visit.view is None:
+            return None
+        records = (self._names[left], self._names[right])
+        predictions = (self.predictor.predict(visit.view.picture, record.id) for record in records)
+        return tuple(visit.view.draw(prediction, opacity) for prediction in predictions)
+
+    def _show(self, visit: Visit, opacity: float) -> tuple:
+        """The visit with a prediction by its route, the drawn picture, words, and the scatter."""
+        drawn = None
+        if visit.view is not None:
+            prediction = self.predictor.predict(visit.view.picture, visit.record.id)
+            visit, drawn = replace(visit, prediction=prediction), visit.view.draw(prediction, opacity)
+        return visit, drawn, self._facts(visit), gr.HTML(chosen=visit.record.id)
+
+    def _facts(self, visit: Visit) -> str:
+        """HTML of the route, what it costs and scored, and what it says of the picture."""
+        lines = [f'<b>{escape(visit.record.name)}</b>', escape(self.choices.describe(visit.record))]
+        if visit.prediction is not None:
+            lines.append(f'{visit.prediction.milliseconds:.1f} ms for this picture, just now')
+            lines.append(visit.view.describe(visit.prediction, self.choices.largest.name))
+        return '<br>'.join(lines)
+
+
+def _explain_broken(image: gr.Image) -> None:
+    """Let an upload that cannot be read give a message.
+
+    Not by a subclass: for one, Gradio writes a file beside the module.
+    """
+    preprocess = image.preprocess
+
+    def guarded(payload: Any) -> np.ndarray | None:
+        try:
+            return preprocess(payload)
+        except (UnidentifiedImageError, OSError) as error:
+            raise gr.Error(
+                'This file is no picture that can be read: try a JPEG or PNG file.', print_exception=False
+            ) from error
+
+    image.preprocess = guarded
+
+
+def _step(low: float, high: float) -> float:
+    """Of a slider between two costs; any where they are the same."""
+    return (high - low) / 200 or 1.0

@@ -1,0 +1,37 @@
+"""The scatter of all routes as a part of a page: a click chooses the nearest route."""
+
+import io
+import re
+
+from mmsnnet.demo.choices import Choices
+from mmsnnet.evaluation.reports.plots import draw_pareto
+
+# The chosen route's point, by its id.
+TEMPLATE = (
+    '<style>#route-${chosen} use { stroke: #d00 !important; stroke-width: 8; stroke-opacity: 1 !important }</style>'
+    '${value}'
+)
+STYLE = 'svg { width: 100%; height: auto; cursor: pointer; background: white }'
+# Fingers and mice hit a place near a point.
+ON_LOAD = """
+element.addEventListener('click', event => {
+  let nearest = null, least = 40;
+  for (const point of element.querySelectorAll('[id^=route-] use')) {
+    const box = point.getBoundingClientRect();
+    const distance = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+    if (distance < least) [nearest, least] = [point, distance];
+  }
+  if (nearest) trigger('click', {route: Number(nearest.closest('[id^=route-]').id.slice(6))});
+});
+"""
+
+
+def draw_scatter(choices: Choices, cost: str) -> str:
+    """An SVG image of all routes over a cost; the point of route 17 has the id ``route-17``."""
+    figure = draw_pareto(list(choices.records.values()), choices.metric, cost=cost)
+    content = io.StringIO()
+    figure.savefig(content, format='svg')
+    # An element of a page has neither a head of its own nor a size in points.
+    svg = content.getvalue()
+    svg = svg[svg.index('<svg') :]
+    return re.sub(r' (width|height)="[\d.]+pt"', '', svg, count=2)
