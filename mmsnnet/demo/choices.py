@@ -1,6 +1,7 @@
 """Which route to show for what a visitor wants to spend."""
 
 from collections.abc import Sequence
+from math import ceil, floor, log10
 
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation.reports.plots import COST_LABELS
@@ -36,6 +37,18 @@ class Choices:
         """The least and the most that routes on the front of a cost need."""
         front = front_records(list(self.records.values()), self.metric, cost)
         return getattr(front[0], cost), getattr(front[-1], cost)
+
+    def slider(self, cost: str, record: Record | None = None) -> dict[str, float]:
+        """Range, step and value of a slider over the front of a cost, in round numbers.
+
+        Args:
+            record: what the value is to pay for; by default the most expensive route on the front.
+        """
+        low, high = self.limits(cost)
+        step = 10.0 ** floor(log10((high - low) / 100)) if high > low else 1.0
+        value = high if record is None else min(max(getattr(record, cost), low), high)
+        range_ = {'minimum': floor(low / step), 'maximum': ceil(high / step), 'value': ceil(value / step)}
+        return {'step': step} | {name: round(steps * step, 12) for name, steps in range_.items()}
 
     def best(self, cost: str, budget: float) -> Record:
         """The best route within a budget; the cheapest one for less than any needs."""

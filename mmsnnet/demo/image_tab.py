@@ -58,13 +58,13 @@ class ImageTab:
                 if examples:
                     gr.Examples([[str(path)] for path in examples], self.image, examples_per_page=8, elem_id='examples')
                 self.cost = gr.Radio(list(self._labels), value=first_label, label='Budget in', elem_id='cost')
-                self.budget = gr.Slider(low, high, high, step=_step(low, high), label='Budget', elem_id='budget')
+                self.budget = gr.Slider(**choices.slider(first), label='Budget', elem_id='budget')
                 self.opacity = gr.Slider(0, 1, OPACITY, step=0.05, label='Opacity', elem_id='opacity')
             with gr.Column():
                 self.result = gr.Image(
-                    label='What the route says', interactive=False, format='webp', elem_id='result', buttons=SAVING
+                    label='What the route says', interactive=False, format='jpeg', elem_id='result', buttons=SAVING
                 )
-                self.facts = gr.HTML(self._facts(start), elem_id='facts')
+                self.facts = gr.HTML('<br>'.join(self._facts(start.record)), elem_id='facts')
                 self.scatter = gr.HTML(
                     self._scatters[first],
                     chosen=start.record.id,
@@ -79,7 +79,7 @@ class ImageTab:
                 self.left = gr.Dropdown(names, value=choices.largest.name, label='Left', elem_id='left')
                 self.right = gr.Dropdown(names, value=choices.best(first, low).name, label='Right', elem_id='right')
             self.both = gr.ImageSlider(
-                label='Left and right of the divider', interactive=False, format='webp', elem_id='both', buttons=SAVING
+                label='Left and right of the divider', interactive=False, format='jpeg', elem_id='both', buttons=SAVING
             )
         self._listen()
 
@@ -115,22 +115,18 @@ class ImageTab:
     def choose(self, visit: Visit, label: str, opacity: float, click: gr.EventData) -> tuple:
         """Show what a route says that was clicked on, and move the budget to its cost."""
         record = self.choices.records[int(click.route)]
-        cost = self._labels[label]
-        low, high = self.choices.limits(cost)
-        budget = min(max(getattr(record, cost), low), high)
+        budget = self.choices.slider(self._labels[label], record)['value']
         return *self._show(replace(visit, record=record), opacity), budget
 
     def count_in(self, visit: Visit, label: str) -> tuple:
         """Let the slider and the scatter be over another cost; the route stays."""
         cost = self._labels[label]
-        low, high = self.choices.limits(cost)
-        value = min(max(getattr(visit.record, cost), low), high)
-        slider = gr.Slider(minimum=low, maximum=high, value=value, step=_step(low, high))
+        slider = gr.Slider(**self.choices.slider(cost, visit.record))
         return slider, gr.HTML(self._scatters[cost], chosen=visit.record.id)
 
     def blend(self, visit: Visit, opacity: float) -> np.ndarray | None:
         """Draw the same prediction more or less opaque."""
-        return visit.view.draw(visit.prediction, opacity) if visit.view else None
+        return visit.view.draw(visit.prediction, opacity).image if visit.view else None
 
     def compare(self, visit: Visit, left: str, right: str, opacity: float) -> tuple | None:
         """What two routes say of the picture."""
@@ -138,23 +134,22 @@ class ImageTab:
             return None
         records = (self._names[left], self._names[right])
         predictions = (self.predictor.predict(visit.view.picture, record.id) for record in records)
-        return tuple(visit.view.draw(prediction, opacity) for prediction in predictions)
+        return tuple(visit.view.draw(prediction, opacity).image for prediction in predictions)
 
     def _show(self, visit: Visit, opacity: float) -> tuple:
         """The visit with a prediction by its route, the drawn picture, words, and the scatter."""
-        drawn = None
+        lines, drawn = self._facts(visit.record), None
         if visit.view is not None:
             prediction = self.predictor.predict(visit.view.picture, visit.record.id)
-            visit, drawn = replace(visit, prediction=prediction), visit.view.draw(prediction, opacity)
-        return visit, drawn, self._facts(visit), gr.HTML(chosen=visit.record.id)
+            drawn, words = visit.view.draw(prediction, opacity)
+            visit = replace(visit, prediction=prediction)
+            lines.append(f'{prediction.milliseconds:.1f} ms for this picture, just now')
+            lines.append(visit.view.describe(prediction, words, self.choices.largest.name))
+        return visit, drawn, '<br>'.join(lines), gr.HTML(chosen=visit.record.id)
 
-    def _facts(self, visit: Visit) -> str:
-        """HTML of the route, what it costs and scored, and what it says of the picture."""
-        lines = [f'<b>{escape(visit.record.name)}</b>', escape(self.choices.describe(visit.record))]
-        if visit.prediction is not None:
-            lines.append(f'{visit.prediction.milliseconds:.1f} ms for this picture, just now')
-            lines.append(visit.view.describe(visit.prediction, self.choices.largest.name))
-        return '<br>'.join(lines)
+    def _facts(self, record: Record) -> list[str]:
+        """Lines of HTML: a route, and what it costs and scored."""
+        return [f'<b>{escape(record.name)}</b>', escape(self.choices.describe(record))]
 
 
 def _explain_broken(image: gr.Image) -> None:
@@ -173,8 +168,3 @@ def _explain_broken(image: gr.Image) -> None:
             ) from error
 
     image.preprocess = guarded
-
-
-def _step(low: float, high: float) -> float:
-    """Of a slider between two costs; any where they are the same."""
-    return (high - low) / 200 or 1.0

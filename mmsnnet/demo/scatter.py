@@ -8,8 +8,7 @@ from mmsnnet.evaluation.reports.plots import draw_pareto
 
 # The chosen route's point, by its id.
 TEMPLATE = (
-    '<style>#route-${chosen} use { stroke: #d00 !important; stroke-width: 8; stroke-opacity: 1 !important }</style>'
-    '${value}'
+    '<style>#route-${chosen} use { fill: #d00 !important; fill-opacity: 1 !important; stroke-width: 6 }</style>${value}'
 )
 STYLE = 'svg { width: 100%; height: auto; cursor: pointer; background: white }'
 # Fingers and mice hit a place near a point.

@@ -152,7 +152,7 @@ class Player:
         prediction = self.predictor.predict(self.predictor.prepare(frame), record.id)
         canvas = canvas_of(frame, prediction, self.predictor.meta)
         self.depths = self.depths or canvas.depths
-        image = overlay(replace(canvas, depths=self.depths), prediction, self.opacity)
+        image = overlay(replace(canvas, depths=self.depths), prediction, self.opacity).image
         return image, (time.perf_counter() - start) * 1e3
 
     def measure_overhead(self, records: Sequence[Record], frame: np.ndarray) -> float:

@@ -30,7 +30,7 @@ class VideoTab:
                 run = gr.Button('Run', variant='primary', elem_id='run')
                 gr.Markdown(f'The first {MAX_FRAMES} frames are shown, without sound.')
             with gr.Column():
-                self.frame = gr.Image(label='Now', interactive=False, format='webp', elem_id='frame', buttons=SAVING)
+                self.frame = gr.Image(label='Now', interactive=False, format='jpeg', elem_id='frame', buttons=SAVING)
                 self.facts = gr.HTML(elem_id='playing')
                 self.lines = gr.HTML(elem_id='lines')
                 self.result = gr.Video(label='To download', interactive=False, elem_id='played')

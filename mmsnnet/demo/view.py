@@ -10,7 +10,7 @@ import numpy as np
 
 from mmsnnet.demo.differences import describe_difference
 from mmsnnet.demo.predictor import Picture, Prediction
-from mmsnnet.evaluation.reports.drawing import Canvas, rescale
+from mmsnnet.evaluation.reports.drawing import Canvas, Drawing, rescale
 
 # Pixels of the longest side of what is drawn.
 LONGEST_SIDE = 640
@@ -34,15 +34,13 @@ class View:
     def of(cls, picture: Picture, reference: Prediction, meta: Mapping[str, Any]) -> 'View':
         return cls(picture, reference, canvas_of(picture.image, reference, meta))
 
-    def draw(self, prediction: Prediction, opacity: float) -> np.ndarray:
+    def draw(self, prediction: Prediction, opacity: float) -> Drawing:
         return overlay(self.canvas, prediction, opacity)
 
-    def describe(self, prediction: Prediction, reference_name: str) -> str:
-        """HTML of what a picture cannot say: classes and their colours, scores, the scale of depths, what changed."""
-        words = self.canvas.draw_prediction(prediction.sample).text
-        parts = [self._legend(prediction), escape(words)]
-        parts.append(escape(describe_difference(prediction.sample, self.reference.sample, reference_name)))
-        return '<br>'.join(part for part in parts if part)
+    def describe(self, prediction: Prediction, words: str, reference_name: str) -> str:
+        """HTML of classes and their colours, the words of a drawing, and what changed."""
+        change = describe_difference(prediction.sample, self.reference.sample, reference_name)
+        return '<br>'.join(filter(None, [self._legend(prediction), escape(words), escape(change)]))
 
     def _legend(self, prediction: Prediction) -> str:
         """The classes that are seen, each on its colour."""
@@ -61,10 +59,12 @@ def canvas_of(image: np.ndarray, prediction: Prediction, meta: Mapping[str, Any]
     return Canvas.over(rescale(image, LONGEST_SIDE), prediction.sample, _with_palette(meta))
 
 
-def overlay(canvas: Canvas, prediction: Prediction, opacity: float) -> np.ndarray:
-    """RGB (h, w, 3): a prediction over the picture; the picture alone where words say it all."""
-    drawn = canvas.draw_prediction(prediction.sample).image
-    return canvas.image if drawn is None else cv2.addWeighted(drawn, opacity, canvas.image, 1 - opacity, 0)
+def overlay(canvas: Canvas, prediction: Prediction, opacity: float) -> Drawing:
+    """A prediction over the picture; the picture alone where words say it all."""
+    image, words = canvas.draw_prediction(prediction.sample)
+    if image is None:
+        return Drawing(canvas.image, words)
+    return Drawing(cv2.addWeighted(image, opacity, canvas.image, 1 - opacity, 0), words)
 
 
 def _with_palette(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,17 @@ def test_budgets_are_in_what_all_routes_were_measured_in():
     assert Choices(timed).describe(timed[2]) == 'mIoU 40, 4 GFLOPs, 8 ms, 1 M parameters'
 
 
+@pytest.mark.parametrize(('low', 'high'), [(0.00911808, 0.349643968), (1, 9), (61.7, 602.6), (5, 5)])
+def test_the_slider_has_round_numbers_and_reaches_both_ends(low, high):
+    choices = Choices([record(0, low, 30, 'anchor'), record(1, high, 45, 'anchor')])
+    slider = choices.slider('gflops')
+    assert slider['minimum'] <= low <= high <= slider['maximum'] == slider['value']
+    assert all(len(f'{slider[name]:.12g}') <= 5 for name in ('minimum', 'maximum', 'step'))
+    assert choices.best('gflops', slider['minimum']).gflops == low
+    for each in choices.records.values():
+        assert choices.best('gflops', choices.slider('gflops', each)['value']) is each or low == high
+
+
 def test_another_metric_can_rank():
     assert Choices(RECORDS, 'aAcc').best('gflops', 100).id == 0
 

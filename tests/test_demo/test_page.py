@@ -68,7 +68,7 @@ class Page:
         """The route that the scatter marks."""
         marks = self.browser.execute_script(
             'return [...document.querySelectorAll("#scatter [id^=route-] use")]'
-            '.filter(each => getComputedStyle(each).stroke == "rgb(221, 0, 0)").map(each => each.closest("g[id]").id)'
+            '.filter(each => getComputedStyle(each).fill == "rgb(221, 0, 0)").map(each => each.closest("g[id]").id)'
         )
         assert len(marks) == 1
         return int(marks[0].removeprefix('route-'))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.fileio import get
-from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData
 from mmengine.visualization import Visualizer
 from torch.nn import functional
 
@@ -112,22 +112,15 @@ class Canvas:
         return classes[label] if classes else f'class {label}'
 
     @cached_property
-    def segmentation_visualizer(self) -> Visualizer:
-        from mmseg.visualization import SegLocalVisualizer
-
-        # Opaque: the image is beside it.
-        return _with_meta(SegLocalVisualizer(alpha=1), self.meta)
-
-    @cached_property
     def detection_visualizer(self) -> Visualizer:
         from mmdet.visualization import DetLocalVisualizer
 
         # It takes colours as tuples, and chooses them where a data set has too few.
         palette = [tuple(colour) for colour in self.meta.get('palette') or ()]
         has_all = len(palette) >= len(self.meta.get('classes', ()))
-        return _with_meta(
-            DetLocalVisualizer(line_width=2, alpha=0.5), {**self.meta, 'palette': palette if has_all else None}
-        )
+        visualizer = DetLocalVisualizer(line_width=2, alpha=0.5)
+        visualizer.dataset_meta = {**self.meta, 'palette': palette if has_all else None}
+        return visualizer
 
 
 def _way_of(sample: BaseDataElement) -> Way:
@@ -148,12 +141,6 @@ def rescale(image: np.ndarray, longest_side: int, interpolation: str = 'bilinear
     return mmcv.imrescale(image, (longest_side, longest_side), interpolation=interpolation)
 
 
-def _with_meta(visualizer: Visualizer, meta: Mapping[str, Any]) -> Visualizer:
-    """The visualizer, told of a data set's classes; MMSegmentation's mixes them up when they are arguments."""
-    visualizer.dataset_meta = dict(meta)
-    return visualizer
-
-
 def draw_depth(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
     """Metres as colours, in viridis; black where there is no depth."""
     depth = _depth_map(sample, side)
@@ -170,14 +157,11 @@ def draw_depth(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
 
 def draw_segmentation(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
     """Classes in the colours of the data set's palette; black where the truth does not count."""
-    from mmseg.structures import SegDataSample
-
     labels = sample.get(f'{side}_sem_seg').data
-    labels = functional.interpolate(labels[None].float(), canvas.size, mode='nearest-exact')[0].long().cpu()
-    shown = SegDataSample(pred_sem_seg=PixelData(data=labels))
-    visualizer = canvas.segmentation_visualizer
-    visualizer.add_datasample('', canvas.image, shown, draw_gt=False, with_labels=False)
-    return Drawing(visualizer.get_image())
+    labels = functional.interpolate(labels[None].float(), canvas.size, mode='nearest-exact')[0, 0].long().cpu().numpy()
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(canvas.meta['palette'])] = canvas.meta['palette']
+    return Drawing(colours[labels])
 
 
 def draw_instances(canvas: Canvas, sample: BaseDataElement, side: str) -> Drawing:
