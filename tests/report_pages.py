@@ -30,10 +30,11 @@ def make_records(**fields) -> list[Record]:
 
 
 def wait_until_filled(browser) -> None:
-    """The page's script fills it once the plot is drawn, which takes a busy machine a while."""
+    """The page's script fills it and then draws the plot, which takes a busy machine a while."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 60).until(lambda browser: text(browser, '#front-size'))
+    filled = "return document.querySelector('#front-size').textContent && !document.querySelector('[aria-busy]')"
+    WebDriverWait(browser, 60).until(lambda browser: browser.execute_script(filled))
 
 
 def text(page, selector: str) -> str:

@@ -16,15 +16,18 @@ from mmsnnet.models import find_backbone
 from mmsnnet.stitching import Record, Route
 
 
-def picture_routes(loop: RoutesLoop, count: int, records: Sequence[Record]) -> Pictures:
+def picture_routes(loop: RoutesLoop, count: int, records: Sequence[Record], max_mb: float) -> Pictures:
     """Pictures of what the routes of records predict of so many images, evenly spaced over a loop's data set.
 
+    Args:
+        max_mb: of all pictures in the page.
+
     Raises:
-        ValueError: more than fit into a page.
+        ValueError: they do not fit at any quality.
     """
     space = find_backbone(loop.runner.model).space
     predictions = predict(loop, [space[record.id] for record in records], count)
-    pictures = draw_pictures(predictions, loop.dataloader.dataset.metainfo)
+    pictures = draw_pictures(predictions, loop.dataloader.dataset.metainfo, max_mb)
     if pictures.quality != QUALITIES[0]:
         size, percent = pictures.quality
         loop.progress.write(f'to keep the page small, its pictures have {size} pixels at most and quality {percent}')

@@ -2,7 +2,6 @@
 
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,8 @@ from toy_job import assert_one_line
 
 from mmsnnet.building import build_runner
 from mmsnnet.engine import loops
-from mmsnnet.engine import pictures as engine_pictures
 from mmsnnet.engine.pictures import predict
-from mmsnnet.evaluation import draw_pictures
+from mmsnnet.evaluation.reports import report
 from mmsnnet.models import find_backbone
 from mmsnnet.stitching import read_records
 
@@ -73,7 +71,7 @@ def test_predictions_are_those_of_each_route_alone(trained, route_batch):
 def test_too_many_pictures_lose_no_evaluation(trained, run_tool, tmp_path, monkeypatch, capsys):
     arguments = ['benchmark', *trained, '--out', tmp_path / 'out', '--resume']
     with monkeypatch.context() as patched:
-        patched.setattr(engine_pictures, 'draw_pictures', partial(draw_pictures, max_mb=0.01))
+        patched.setattr(report, 'room_for_pictures', lambda *_: 0.01)
         with pytest.raises(SystemExit) as stopped:
             run_tool(*arguments, '--pictures', 4)
     assert_one_line(stopped.value, r'do not fit into 0.01 MB, those of (\d) images do: ask for --pictures \1; ')
@@ -83,7 +81,7 @@ def test_too_many_pictures_lose_no_evaluation(trained, run_tool, tmp_path, monke
         raise AssertionError
 
     monkeypatch.setattr(loops.StitchTestLoop, '_report_route', evaluate_again)
-    monkeypatch.setattr(engine_pictures, 'draw_pictures', partial(draw_pictures, max_mb=0.02))
+    monkeypatch.setattr(report, 'room_for_pictures', lambda *_: 0.02)
     run_tool(*arguments, '--pictures', 2)
     assert len(read_pictures(tmp_path / 'out')['pictures']) == 2
     assert 'to keep the page small, its pictures have' in capsys.readouterr().out

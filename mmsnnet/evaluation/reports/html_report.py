@@ -1,16 +1,22 @@
 """One HTML page of a benchmark, which opens offline: an interactive plot, the front as a table, results by class."""
 
+import base64
+import gzip
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmsnnet.evaluation.reports.pictures import Pictures
+from mmsnnet.evaluation.reports.pictures import QUALITIES, Pictures
 from mmsnnet.evaluation.reports.plots import COST_LABELS, KIND_COLOURS, MIXING_LINE, by_cost, metric_label, opacity
 from mmsnnet.files import finite_or_none, write_file
 from mmsnnet.stitching import Record, direction, front_records
 
+# Of a page with pictures, which take what the rest of it leaves.
+MAX_MB = 5
 PLOT_ID = 'pareto'
 ALONE = 'anchor trained alone'
 
@@ -28,11 +34,22 @@ def write_html(
         records: of all evaluated routes.
         metric: to show over the costs.
         trained_alone: records of single anchors, shown as stars.
-        pictures: of what every route predicts.
+        pictures: of what every route predicts; :func:`room_for_pictures` says how many MB they may take.
     """
+    page = _page(records, metric, trained_alone, pictures)
+    write_file(Path(path), lambda partial: partial.write_text(page, encoding='utf-8'))
+
+
+def room_for_pictures(records: Sequence[Record], metric: str, trained_alone: Sequence[Record] = ()) -> float:
+    """The MB that a page of at most ``MAX_MB`` leaves for pictures, 0 or more; arguments as of :func:`write_html`."""
+    page = _page(records, metric, trained_alone, Pictures([], [], {}, QUALITIES[0]))
+    return max(MAX_MB - len(page.encode()) / 1e6, 0)
+
+
+def _page(records: Sequence[Record], metric: str, trained_alone: Sequence[Record], pictures: Pictures | None) -> str:
     costs = [cost for cost in COST_LABELS if all(getattr(record, cost) is not None for record in records)]
     fronts = {cost: [record.id for record in front_records(records, metric, cost)] for cost in costs}
-    page = _template().render(
+    return _template().render(
         metric=metric,
         metric_label=metric_label(metric),
         is_error=direction(metric) < 0,
@@ -41,17 +58,25 @@ def write_html(
         costs={cost: COST_LABELS[cost] for cost in costs},
         fronts=fronts,
         points=finite_or_none({cost: _points(records, metric, cost, trained_alone) for cost in costs}),
-        plot=_plot_html(records, metric, costs[0], trained_alone),
+        figure=_figure(records, metric, costs[0], trained_alone),
         plot_id=PLOT_ID,
+        plotly=_packed_plotly(),
         pictures=pictures and _picture_data(pictures),
         provenance=_flat(records[0].provenance or {}),
     )
-    write_file(Path(path), lambda partial: partial.write_text(page, encoding='utf-8'))
 
 
 def _picture_data(pictures: Pictures) -> dict[str, Any]:
     """Pictures in types that JSON has; what is shown as ``[place of the image, text]``."""
     return {name: value for name, value in asdict(pictures).items() if name != 'quality'}
+
+
+@cache
+def _packed_plotly() -> str:
+    """The plotting library, gzip in base64: 2 MB instead of 5."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def _template() -> Any:
@@ -87,8 +112,8 @@ def _points(
     }
 
 
-def _plot_html(records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]) -> str:
-    """The plot over a cost as an HTML element, plotting library included."""
+def _figure(records: Sequence[Record], metric: str, cost: str, trained_alone: Sequence[Record]) -> dict[str, Any]:
+    """The plot over a cost, its ``data`` and ``layout`` as plotly.js takes them."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -103,9 +128,7 @@ def _plot_html(records: Sequence[Record], metric: str, cost: str, trained_alone:
         xaxis={'title': {'text': COST_LABELS[cost]}, 'rangemode': 'tozero'},
         yaxis={'title': {'text': metric_label(metric)}},
     )
-    return figure.to_html(
-        full_html=False, include_plotlyjs=True, div_id=PLOT_ID, config={'responsive': True, 'displayModeBar': False}
-    )
+    return json.loads(figure.to_json())
 
 
 def _trace(go: Any, name: str, group: Sequence[Record], metric: str, cost: str) -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,6 @@ from mmengine.structures import BaseDataElement
 from mmsnnet.errors import UserError
 from mmsnnet.evaluation.reports.drawing import LONGEST_SIDE, Canvas, Drawing, rescale
 from mmsnnet.stitching import Route
-
-# Of all pictures of a page, as text.
-MAX_MB = 5
 
 
 class Quality(NamedTuple):
@@ -70,13 +67,14 @@ class Pictures:
 
 
 def draw_pictures(
-    predictions: Iterable[tuple[Route, BaseDataElement]], meta: Mapping[str, Any], max_mb: float = MAX_MB
+    predictions: Iterable[tuple[Route, BaseDataElement]], meta: Mapping[str, Any], max_mb: float
 ) -> Pictures:
     """Draw what routes predict, as well as ``max_mb`` allows.
 
     Args:
         predictions: of one image after the other: of all routes of the first, then of the second, ...
         meta: the data set's ``classes`` and ``palette``.
+        max_mb: of all that the page holds of them: images, words and the colours of classes.
 
     Raises:
         ValueError: the pictures do not fit at any quality; says how many do.
@@ -88,11 +86,14 @@ def draw_pictures(
             for route, sample in group:
                 if canvas is None:
                     canvas = Canvas.of(sample, meta)
+                    if not pictures:
+                        legend = canvas.legend
+                        images.reserve(legend)
                     truth = _shown(canvas.draw_truth(sample), images)
                     picture = Picture(Path(path).stem, images.add(canvas.image), truth)
                 picture.routes[route.id] = _shown(canvas.draw_prediction(sample), images)
+            images.reserve(asdict(picture))
             pictures.append(picture)
-            legend = canvas.legend
     except _FullError:
         raise UserError(_advice(len(pictures), max_mb)) from None
     return Pictures(pictures, images.best(), legend, images.quality)
@@ -112,14 +113,23 @@ class _Images:
 
     def add(self, image: np.ndarray) -> int:
         """The place of an RGB image (h, w, 3) among the images."""
-        for quality, uris in list(self.by_quality.items()):
+        for quality, uris in self.by_quality.items():
             uris.append(_data_uri(image, quality))
-            self.bytes[quality] += len(uris[-1])
-            if self.bytes[quality] > self.max_bytes:
-                del self.by_quality[quality]
+            self.bytes[quality] += _json_bytes(uris[-1])
+        self._drop_too_large()
+        return len(self.best()) - 1
+
+    def reserve(self, data: Any) -> None:
+        """Leave room for what the page holds besides images."""
+        self.max_bytes -= _json_bytes(data)
+        self._drop_too_large()
+
+    def _drop_too_large(self) -> None:
+        self.by_quality = {
+            quality: uris for quality, uris in self.by_quality.items() if self.bytes[quality] <= self.max_bytes
+        }
         if not self.by_quality:
             raise _FullError
-        return len(self.best()) - 1
 
     @property
     def quality(self) -> Quality:
@@ -135,6 +145,13 @@ def _shown(drawing: Drawing | None, images: _Images) -> Shown | None:
     return Shown(None if drawing.image is None else images.add(drawing.image), drawing.text)
 
 
+def _json_bytes(data: Any) -> int:
+    """Of data as one item of a list in the page."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    return len(htmlsafe_json_dumps(data)) + len(', ')
+
+
 def _data_uri(image: np.ndarray, quality: Quality) -> str:
     small = cv2.cvtColor(rescale(image, quality.longest_side, 'area'), cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode('.webp', small, [cv2.IMWRITE_WEBP_QUALITY, quality.percent])
@@ -144,6 +161,6 @@ def _data_uri(image: np.ndarray, quality: Quality) -> str:
 def _advice(fitting: int, max_mb: float) -> str:
     instead = f'ask for --pictures {fitting}' if fitting else 'leave --pictures out'
     return (
-        f'the pictures of all routes do not fit into {max_mb:g} MB, those of {fitting} images do: {instead}; with '
+        f'the pictures of all routes do not fit into {max_mb:.2g} MB, those of {fitting} images do: {instead}; with '
         '--resume, nothing is evaluated again'
     )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmsnnet.evaluation.reports.html_report import write_html
+from mmsnnet.evaluation.reports.html_report import room_for_pictures, write_html
 from mmsnnet.evaluation.reports.pictures import Pictures
 from mmsnnet.evaluation.reports.plots import plot_pareto
 from mmsnnet.files import write_file
@@ -27,12 +27,13 @@ def write_full_report(
     out_dir: str | os.PathLike,
     metric: str | None = None,
     trained_alone: Sequence[Record] = (),
-    make_pictures: Callable[[Sequence[Record]], Pictures] | None = None,
+    make_pictures: Callable[[Sequence[Record], float], Pictures] | None = None,
 ) -> list[Path]:
     """Write ``stitches.json`` and ``.csv``, ``pareto.png`` and ``.svg``, and ``report.html``; returns their paths.
 
     Args:
-        make_pictures: makes pictures of the records' routes for the page, once all other files are written.
+        make_pictures: makes pictures of the records' routes for the page, of at most so many MB, once all other files
+            are written.
     """
     out_dir = Path(out_dir)
     paths = [write_records(records, out_dir / 'stitches.json'), write_csv(records, out_dir / 'stitches.csv')]
@@ -40,7 +41,9 @@ def write_full_report(
     if metric:
         for name in ('pareto.png', 'pareto.svg'):
             plot_pareto(records, metric, out_dir / name, trained_alone)
-        pictures = make_pictures(records) if make_pictures else None
+        pictures = None
+        if make_pictures:
+            pictures = make_pictures(records, room_for_pictures(records, metric, trained_alone))
         write_html(records, metric, out_dir / 'report.html', trained_alone, pictures)
         paths += [out_dir / name for name in ('pareto.png', 'pareto.svg', 'report.html')]
     return paths

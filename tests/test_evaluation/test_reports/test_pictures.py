@@ -20,9 +20,10 @@ from mmseg.structures import SegDataSample
 from report_pages import SPACE, emit, make_records, rows, text
 
 from mmsnnet.errors import UserError
-from mmsnnet.evaluation import draw_pictures
+from mmsnnet.evaluation import Pictures, draw_pictures, write_full_report
+from mmsnnet.evaluation.reports import html_report
 from mmsnnet.evaluation.reports.drawing import LONGEST_SIDE, Canvas
-from mmsnnet.evaluation.reports.html_report import write_html
+from mmsnnet.evaluation.reports.html_report import MAX_MB, write_html
 from mmsnnet.evaluation.reports.pictures import QUALITIES
 from mmsnnet.stitching import Record
 
@@ -201,6 +202,67 @@ def test_too_many_pictures_are_refused_with_the_number_that_fits(tmp_path):
         draw_pictures(noisy_predictions(tmp_path, 1, 3), META, one / 2)
 
 
+def with_words(folder: Path, count: int, routes: int) -> Iterator[tuple]:
+    """Of a classifier that is sure of nothing."""
+    for route, sample in noisy_predictions(folder, count, routes):
+        scores = torch.full((len(ODD_CLASSES),), 1 / len(ODD_CLASSES))
+        yield route, DataSample(metainfo=dict(img_path=sample.img_path)).set_gt_label(0).set_pred_score(scores)
+
+
+# Characters that take more space in a page.
+ODD_CLASSES = [f"{index} <it's> é&" for index in range(2000)]
+
+
+@pytest.mark.parametrize(
+    ('predictions', 'meta'),
+    [
+        (noisy_predictions, META),
+        (noisy_predictions, {'classes': ODD_CLASSES, 'palette': [[0, 0, 0]] * len(ODD_CLASSES)}),
+        (with_words, {'classes': ODD_CLASSES}),
+    ],
+    ids=['images', 'colours', 'words'],
+)
+def test_pictures_become_smaller_once_the_page_would_be_too_large(predictions, meta, tmp_path, monkeypatch):
+    def size(max_bytes: float) -> int:
+        """Of a page that may have so many bytes."""
+        monkeypatch.setattr(html_report, 'MAX_MB', max_bytes / 1e6)
+
+        def make(records: list[Record], max_mb: float) -> Pictures:
+            return draw_pictures(predictions(tmp_path, 2, 3), meta, max_mb)
+
+        write_full_report(make_records(), tmp_path / 'out', make_pictures=make)
+        return (tmp_path / 'out' / 'report.html').stat().st_size
+
+    best = size(4e6)
+    # A few commas are counted that the page does not have.
+    assert size(best + 10) == best
+    assert size(best - 1) < best - 1000
+
+
+def test_a_page_with_many_pictures_has_5_mb_at_most(tmp_path):
+    qualities = []
+
+    def make(records: list[Record], max_mb: float) -> Pictures:
+        pictures = draw_pictures(noisy_predictions(tmp_path, 7, len(records)), META, max_mb)
+        qualities.append(pictures.quality)
+        return pictures
+
+    write_full_report(make_records(), tmp_path / 'out', make_pictures=make)
+    assert (tmp_path / 'out' / 'report.html').stat().st_size <= 5e6
+    # More would not have fit.
+    assert qualities != [QUALITIES[0]]
+
+
+def test_a_page_that_is_too_large_without_pictures_refuses_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(html_report, 'MAX_MB', 1)
+    with pytest.raises(UserError, match=r'do not fit into 0 MB, those of 0 images do: leave --pictures out'):
+        write_full_report(
+            make_records(),
+            tmp_path / 'out',
+            make_pictures=lambda _, max_mb: draw_pictures(noisy_predictions(tmp_path, 1, 1), META, max_mb),
+        )
+
+
 # In a browser
 
 
@@ -211,7 +273,7 @@ def of_routes(image: str, make) -> Iterator[tuple]:
 @pytest.fixture
 def page(open_page, image, tmp_path):
     """A report with one picture, of which each route predicts another edge; routes 0 and 1 are on the front."""
-    pictures = draw_pictures(of_routes(image, lambda image, id_: labelled(image, 10 + 8 * id_)), META)
+    pictures = draw_pictures(of_routes(image, lambda image, id_: labelled(image, 10 + 8 * id_)), META, MAX_MB)
     write_html(make_records(), 'mIoU', tmp_path / 'report.html', pictures=pictures)
     return open_page(tmp_path / 'report.html')
 
@@ -264,7 +326,7 @@ def test_page_with_pictures_fits_its_window_and_has_labels(page):
     slider = page.find_element('id', 'along')
     assert page.find_element('css selector', 'label[for=along]').text
     assert slider.get_attribute('aria-valuetext') == f'{SPACE[1].name}, GFLOPs 11, mIoU 50'
-    assert text(page, '#legend').split() == ['ground', 'sky']
+    assert [item.text for item in page.find_elements('css selector', '#legend li')] == ['ground', 'sky']
     for _ in range(2):
         widths = page.execute_script('return [document.documentElement.scrollWidth, window.innerWidth]')
         assert widths[0] <= widths[1]
@@ -282,7 +344,8 @@ def test_classes_are_words_under_the_picture(open_page, image, tmp_path):
         scores = torch.tensor([id_, 8 - id_]) / 8
         return DataSample(metainfo=dict(img_path=image)).set_gt_label(0).set_pred_score(scores)
 
-    write_html(make_records(), 'mIoU', tmp_path / 'r.html', pictures=draw_pictures(of_routes(image, make), META))
+    pictures = draw_pictures(of_routes(image, make), META, MAX_MB)
+    write_html(make_records(), 'mIoU', tmp_path / 'r.html', pictures=pictures)
     page = open_page(tmp_path / 'r.html')
     words = 'return [...document.querySelectorAll("#pictures figcaption")].map(item => item.textContent)'
     first = ['a picture', 'ground truth: ground']
@@ -305,11 +368,9 @@ def depth_records() -> list[Record]:
 
 
 def test_of_an_error_the_lowest_is_best(open_page, image, tmp_path):
-    from mmsnnet.evaluation import write_full_report
-
     truth = np.linspace(1, 9, 80, dtype=np.float32)[None].repeat(60, axis=0)
-    pictures = draw_pictures(of_routes(image, lambda image, id_: with_depth(image, 1.0 + id_, truth)), {})
-    write_full_report(depth_records(), tmp_path, make_pictures=lambda records: pictures)
+    pictures = draw_pictures(of_routes(image, lambda image, id_: with_depth(image, 1.0 + id_, truth)), {}, MAX_MB)
+    write_full_report(depth_records(), tmp_path, make_pictures=lambda *_: pictures)
     page = open_page(tmp_path / 'report.html')
     assert text(page, '#pareto .ytitle') == 'rmse (lower is better)'
     assert 'its rmse is no higher' in text(page, '.note')
@@ -324,7 +385,7 @@ def test_of_an_error_the_lowest_is_best(open_page, image, tmp_path):
 
 
 def test_page_with_pictures_needs_nothing_from_elsewhere(image, tmp_path):
-    pictures = draw_pictures(of_routes(image, lambda image, id_: labelled(image, 10 + 8 * id_)), META)
+    pictures = draw_pictures(of_routes(image, lambda image, id_: labelled(image, 10 + 8 * id_)), META, MAX_MB)
     write_html(make_records(), 'mIoU', tmp_path / 'report.html', pictures=pictures)
     page = (tmp_path / 'report.html').read_text()
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)=', page)

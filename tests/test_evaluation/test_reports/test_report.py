@@ -173,6 +173,35 @@ def test_a_row_of_the_front_can_be_chosen(page):
     assert rows(page, 'chosen')[1][0] == 'l[0:6]'
 
 
+def test_a_browser_that_cannot_unpack_the_plot_says_so_and_shows_the_tables(page):
+    """Also after a click."""
+    script = page.execute_cdp_cmd(
+        'Page.addScriptToEvaluateOnNewDocument', {'source': 'delete window.DecompressionStream'}
+    )
+    try:
+        page.refresh()
+        wait_until_filled(page)
+    finally:
+        page.execute_cdp_cmd('Page.removeScriptToEvaluateOnNewDocument', script)
+    assert 'This browser cannot draw the plot' in text(page, '.plot')
+    page.find_element('css selector', '#axes button[data-cost=latency_ms]').click()
+    assert [row[0] for row in rows(page, 'front')[1:]] == [SPACE[7].name, SPACE[5].name, SPACE[1].name]
+    assert rows(page, 'chosen')[1][0] == 'l[0:6]'
+    assert [entry for entry in page.get_log('browser') if entry['level'] == 'SEVERE'] == []
+
+
+def test_a_click_on_a_drawn_dot_chooses_its_route(page):
+    """A click of the mouse, on a page from a file."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    assert page.current_url.startswith('file://')
+    select = "return [...document.querySelectorAll('#pareto .scatterlayer .trace .points path')]"
+    data = '.find(dot => dot.__data__.data && dot.__data__.data[0] === 4)'
+    dot = page.execute_script(select + data)
+    ActionChains(page).move_to_element(dot).click().perform()
+    assert rows(page, 'chosen')[1][0] == SPACE[4].name
+
+
 def test_legend_hides_a_kind(page):
     legend = page.find_elements('css selector', '#pareto .legendtoggle')
     click = "for (const kind of ['mousedown', 'mouseup'])"
