@@ -69,7 +69,7 @@ class ImageTab:
                     self._scatters[first],
                     chosen=start.record.id,
                     html_template=TEMPLATE,
-                    css_template=STYLE,
+                    css_template=STYLE + 'svg { cursor: pointer }',
                     js_on_load=ON_LOAD,
                     elem_id='scatter',
                 )
@@ -87,7 +87,8 @@ class ImageTab:
         """Connect events and answers. Of events that come while one is answered, only the last one counts."""
         shown = [self.visit, self.result, self.facts, self.scatter]
         compared = {'fn': self.compare, 'inputs': [self.visit, self.left, self.right, self.opacity]}
-        quick = {'show_progress': 'hidden', 'trigger_mode': 'always_last'}
+        # Not through Gradio's queue, which takes longer than the answer. The predictor lets visitors take turns.
+        quick = {'show_progress': 'hidden', 'trigger_mode': 'always_last', 'queue': False}
         self.image.change(self.open, [self.image, self.visit, self.opacity], shown, show_progress='minimal').then(
             **compared, outputs=self.both
         )

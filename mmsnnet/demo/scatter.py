@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 from mmsnnet.demo.choices import Choices
 from mmsnnet.evaluation.reports.plots import draw_pareto
@@ -10,7 +11,7 @@ from mmsnnet.evaluation.reports.plots import draw_pareto
 TEMPLATE = (
     '<style>#route-${chosen} use { fill: #d00 !important; fill-opacity: 1 !important; stroke-width: 6 }</style>${value}'
 )
-STYLE = 'svg { width: 100%; height: auto; cursor: pointer; background: white }'
+STYLE = 'svg { width: 100%; height: auto; background: white }'
 # Fingers and mice hit a place near a point.
 ON_LOAD = """
 element.addEventListener('click', event => {
@@ -27,10 +28,14 @@ element.addEventListener('click', event => {
 
 def draw_scatter(choices: Choices, cost: str) -> str:
     """An SVG image of all routes over a cost; the point of route 17 has the id ``route-17``."""
-    figure = draw_pareto(list(choices.records.values()), choices.metric, cost=cost)
+    return svg_element(draw_pareto(list(choices.records.values()), choices.metric, cost=cost))
+
+
+def svg_element(figure: Any) -> str:
+    """A figure of matplotlib's as an element of a page, which gives it its size."""
     content = io.StringIO()
     figure.savefig(content, format='svg')
-    # An element of a page has neither a head of its own nor a size in points.
+    # An element has neither a head of its own nor a size in points.
     svg = content.getvalue()
     svg = svg[svg.index('<svg') :]
     return re.sub(r' (width|height)="[\d.]+pt"', '', svg, count=2)

@@ -1,6 +1,5 @@
 """The tab of videos: the route changes while one plays, so that the model keeps up."""
 
-import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import gradio as gr
 from mmsnnet.demo.choices import Choices
 from mmsnnet.demo.image_tab import OPACITY, SAVING
 from mmsnnet.demo.predictor import RoutePredictor
+from mmsnnet.demo.scatter import STYLE, svg_element
 from mmsnnet.demo.video import MAX_FRAMES, Playback, play
 from mmsnnet.errors import UserError
 
@@ -32,7 +32,7 @@ class VideoTab:
             with gr.Column():
                 self.frame = gr.Image(label='Now', interactive=False, format='jpeg', elem_id='frame', buttons=SAVING)
                 self.facts = gr.HTML(elem_id='playing')
-                self.lines = gr.HTML(elem_id='lines')
+                self.lines = gr.HTML(css_template=STYLE, elem_id='lines')
                 self.result = gr.Video(label='To download', interactive=False, elem_id='played')
         run.click(
             self.play,
@@ -72,6 +72,4 @@ def draw_lines(playback: Playback, fps: float) -> str:
     rates.set(ylabel='frames a second', ylim=(0, None))
     costs.step(frames, [record.gflops for record in playback.records], where='mid', color='#009E73')
     costs.set(xlabel='frame', ylabel='GFLOPs', ylim=(0, None))
-    content = io.StringIO()
-    figure.savefig(content, format='svg')
-    return f'<div style="background: white">{content.getvalue()[content.getvalue().index("<svg") :]}</div>'
+    return svg_element(figure)

@@ -160,7 +160,8 @@ def test_a_video_of_ten_frames(open_page, tmp_path, size):
     duration = 'return document.querySelector("#played video").duration'
     page.until(lambda: page.browser.execute_script(duration) == pytest.approx(2))
     assert page.find('#frame img')
-    assert page.find('#lines svg')
+    lines, column = page.find('#lines svg')[0], page.find('#frame')[0]
+    assert 0 < lines.size['width'] <= column.size['width']
     assert page.browser.execute_script('return document.documentElement.scrollWidth') <= size[0]
 
 
