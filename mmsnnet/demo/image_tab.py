@@ -12,7 +12,7 @@ from PIL import UnidentifiedImageError
 
 from mmsnnet.demo.choices import Choices
 from mmsnnet.demo.predictor import Prediction, RoutePredictor
-from mmsnnet.demo.scatter import ON_LOAD, STYLE, TEMPLATE, draw_scatter
+from mmsnnet.demo.scatter import ON_LOAD, STYLE, draw_scatter, mark
 from mmsnnet.demo.view import View
 from mmsnnet.evaluation.reports.plots import COST_LABELS
 from mmsnnet.stitching import Record
@@ -64,11 +64,10 @@ class ImageTab:
                 self.result = gr.Image(
                     label='What the route says', interactive=False, format='jpeg', elem_id='result', buttons=SAVING
                 )
+                self.mark = gr.HTML(mark(start.record.id))
                 self.facts = gr.HTML('<br>'.join(self._facts(start.record)), elem_id='facts')
                 self.scatter = gr.HTML(
                     self._scatters[first],
-                    chosen=start.record.id,
-                    html_template=TEMPLATE,
                     css_template=STYLE + 'svg { cursor: pointer }',
                     js_on_load=ON_LOAD,
                     elem_id='scatter',
@@ -85,7 +84,7 @@ class ImageTab:
 
     def _listen(self) -> None:
         """Connect events and answers. Of events that come while one is answered, only the last one counts."""
-        shown = [self.visit, self.result, self.facts, self.scatter]
+        shown = [self.visit, self.result, self.facts, self.mark]
         compared = {'fn': self.compare, 'inputs': [self.visit, self.left, self.right, self.opacity]}
         # Not through Gradio's queue, which takes longer than the answer. The predictor lets visitors take turns.
         quick = {'show_progress': 'hidden', 'trigger_mode': 'always_last', 'queue': False}
@@ -123,7 +122,7 @@ class ImageTab:
         """Let the slider and the scatter be over another cost; the route stays."""
         cost = self._labels[label]
         slider = gr.Slider(**self.choices.slider(cost, visit.record))
-        return slider, gr.HTML(self._scatters[cost], chosen=visit.record.id)
+        return slider, self._scatters[cost]
 
     def blend(self, visit: Visit, opacity: float) -> np.ndarray | None:
         """Draw the same prediction more or less opaque."""
@@ -138,7 +137,7 @@ class ImageTab:
         return tuple(visit.view.draw(prediction, opacity).image for prediction in predictions)
 
     def _show(self, visit: Visit, opacity: float) -> tuple:
-        """The visit with a prediction by its route, the drawn picture, words, and the scatter."""
+        """The visit with a prediction by its route, the drawn picture, words, and the mark of the route."""
         lines, drawn = self._facts(visit.record), None
         if visit.view is not None:
             prediction = self.predictor.predict(visit.view.picture, visit.record.id)
@@ -146,7 +145,7 @@ class ImageTab:
             visit = replace(visit, prediction=prediction)
             lines.append(f'{prediction.milliseconds:.1f} ms for this picture, just now')
             lines.append(visit.view.describe(prediction, words, self.choices.largest.name))
-        return visit, drawn, '<br>'.join(lines), gr.HTML(chosen=visit.record.id)
+        return visit, drawn, '<br>'.join(lines), mark(visit.record.id)
 
     def _facts(self, record: Record) -> list[str]:
         """Lines of HTML: a route, and what it costs and scored."""

@@ -7,10 +7,6 @@ from typing import Any
 from mmsnnet.demo.choices import Choices
 from mmsnnet.evaluation.reports.plots import draw_pareto
 
-# The chosen route's point, by its id.
-TEMPLATE = (
-    '<style>#route-${chosen} use { fill: #d00 !important; fill-opacity: 1 !important; stroke-width: 6 }</style>${value}'
-)
 STYLE = 'svg { width: 100%; height: auto; background: white }'
 # Fingers and mice hit a place near a point.
 ON_LOAD = """
@@ -29,6 +25,13 @@ element.addEventListener('click', event => {
 def draw_scatter(choices: Choices, cost: str) -> str:
     """An SVG image of all routes over a cost; the point of route 17 has the id ``route-17``."""
     return svg_element(draw_pareto(list(choices.records.values()), choices.metric, cost=cost))
+
+
+def mark(route: int) -> str:
+    """Style of a page that marks a route's point, by its id: to draw the plot anew for it would take long."""
+    halo = ' '.join(['drop-shadow(0 0 2px #d00)'] * 3)
+    point = f'fill: #d00 !important; fill-opacity: 1 !important; stroke-width: 5; filter: {halo}'
+    return f'<style>#route-{route} use {{ {point} }}</style>'
 
 
 def svg_element(figure: Any) -> str:
