@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mmsnnet.demo.choices import Choices
 from mmsnnet.demo.predictor import Prediction, RoutePredictor
@@ -24,6 +24,9 @@ CSS = """
 footer { display: none !important }
 """
 OPACITY = 0.6
+# Of a picture that is predicted: some models see it as large as it is.
+MAX_MEGAPIXELS = 25
+TOO_LARGE = f'This picture has more than {MAX_MEGAPIXELS} million pixels: make it smaller.'
 # Of an image. Gradio's third one sends it to a server of theirs.
 SAVING = ['download', 'fullscreen']
 
@@ -54,7 +57,7 @@ class ImageTab:
                 self.image = gr.Image(
                     label='Picture', sources=['upload', 'webcam', 'clipboard'], height=360, elem_id='picture'
                 )
-                _explain_broken(self.image)
+                _explain_refusals(self.image)
                 if examples:
                     gr.Examples([[str(path)] for path in examples], self.image, examples_per_page=8, elem_id='examples')
                 self.cost = gr.Radio(list(self._labels), value=first_label, label='Budget in', elem_id='cost')
@@ -152,8 +155,8 @@ class ImageTab:
         return [f'<b>{escape(record.name)}</b>', escape(self.choices.describe(record))]
 
 
-def _explain_broken(image: gr.Image) -> None:
-    """Let an upload that cannot be read give a message.
+def _explain_refusals(image: gr.Image) -> None:
+    """Let an upload that cannot be read, or is too large, give a message.
 
     Not by a subclass: for one, Gradio writes a file beside the module.
     """
@@ -161,10 +164,15 @@ def _explain_broken(image: gr.Image) -> None:
 
     def guarded(payload: Any) -> np.ndarray | None:
         try:
-            return preprocess(payload)
+            pixels = preprocess(payload)
         except (UnidentifiedImageError, OSError) as error:
             raise gr.Error(
                 'This file is no picture that can be read: try a JPEG or PNG file.', print_exception=False
             ) from error
+        except Image.DecompressionBombError as error:
+            raise gr.Error(TOO_LARGE, print_exception=False) from error
+        if pixels is not None and pixels.shape[0] * pixels.shape[1] > MAX_MEGAPIXELS * 1e6:
+            raise gr.Error(TOO_LARGE, print_exception=False)
+        return pixels
 
     image.preprocess = guarded

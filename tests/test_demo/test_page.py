@@ -179,13 +179,20 @@ def test_what_cannot_be_read_gives_a_message(open_page, picture, tmp_path):
     page.upload('#picture', broken)
     page.until(lambda: 'no picture that can be read' in page.text('body'))
     assert str(tmp_path.parent) not in page.text('body')
+    large = tmp_path / 'large.png'
+    cv2.imwrite(str(large), np.zeros((5001, 5000), np.uint8))
+    page = Page(page.browser, page.address, WINDOWS[0])
+    page.upload('#picture', large)
+    page.until(lambda: 'more than 25 million pixels' in page.text('body'))
     page.click('[role=tab]', 'Video')
     page.until(lambda: page.find('#run') and page.find('#run')[0].is_displayed())
     page.click('#run')
     page.until(lambda: 'Choose a video first.' in page.text('body'))
 
 
-def test_nothing_is_asked_of_the_network(open_page, picture):
+def test_nothing_is_asked_of_the_network(open_page, picture, monkeypatch):
+    # Of a proxy neither, where one is set.
+    monkeypatch.setenv('HTTP_PROXY', 'http://127.0.0.1:9')
     page = open_page('segmentation')
     page.upload('#picture', picture)
     page.until(lambda: page.find('#result img'))

@@ -159,8 +159,10 @@ def draw_segmentation(canvas: Canvas, sample: BaseDataElement, side: str) -> Dra
     """Classes in the colours of the data set's palette; black where the truth does not count."""
     labels = sample.get(f'{side}_sem_seg').data
     labels = functional.interpolate(labels[None].float(), canvas.size, mode='nearest-exact')[0, 0].long().cpu().numpy()
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(canvas.meta['palette'])] = canvas.meta['palette']
+    palette = canvas.meta['palette']
+    # 255 is what does not count.
+    colours = np.zeros((max(256, len(palette)), 3), np.uint8)
+    colours[: len(palette)] = palette
     return Drawing(colours[labels])
 
 
