@@ -4,9 +4,11 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from threading import Lock
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -15,10 +17,13 @@ from mmengine.registry import DATASETS, DefaultScope, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from mmsnnet.building import LOADING_TRUTH, build_model, load_weights
+from mmsnnet.engine.runners import configured_input_shape
 from mmsnnet.errors import UserError
 from mmsnnet.models import find_backbone, folded_updates
 from mmsnnet.settings import name_of_type
 
+# Pixels of an input, at most, in multiples of those that costs are measured at.
+MAX_EXCESS = 4
 LOADING_PICTURE = ('LoadImageFromFile', 'LoadImageFromNDArray')
 
 
@@ -78,6 +83,7 @@ class RoutePredictor:
         self._is_float = any(step.get('to_float32') for step in steps)
         unneeded = LOADING_PICTURE + LOADING_TRUTH
         self._pipeline = Compose([step for step in steps if name_of_type(step['type']) not in unneeded])
+        self._max_pixels = MAX_EXCESS * prod(configured_input_shape(self.model, cfg))
         self._lock = Lock()
         # As fast as exported routes, for as long as this lives.
         self._folded = ExitStack()
@@ -85,16 +91,28 @@ class RoutePredictor:
 
     @torch.no_grad()
     def prepare(self, image: np.ndarray) -> Picture:
-        """Run the config's test pipeline and the data preprocessor on an RGB image (h, w, 3), uint8."""
+        """Run the config's test pipeline and the data preprocessor on an RGB image (h, w, 3), uint8.
+
+        A picture from which the pipeline makes a much larger input than costs are measured at is made smaller: a model
+        would take minutes for it.
+        """
         pixels = np.ascontiguousarray(image[..., ::-1], np.float32 if self._is_float else np.uint8)
-        size = image.shape[:2]
         with self._lock:
             self._enter_scope()
-            loaded = {'img': pixels, 'img_shape': size, 'ori_shape': size, 'img_path': 'picture', 'img_id': 0}
-            packed = self._pipeline(loaded)
+            packed = self._pack(pixels)
+            excess = prod(packed['inputs'].shape[-2:]) / self._max_pixels
+            if excess > 1:
+                packed = self._pack(
+                    cv2.resize(pixels, None, fx=excess**-0.5, fy=excess**-0.5, interpolation=cv2.INTER_AREA)
+                )
             batch = {'inputs': [packed['inputs']], 'data_samples': [packed['data_samples']]}
             data = self.model.data_preprocessor(batch, False)
         return Picture(image, data['inputs'], data['data_samples'])
+
+    def _pack(self, pixels: np.ndarray) -> dict[str, Any]:
+        """What the test pipeline makes of an image (h, w, 3), blue first."""
+        size = pixels.shape[:2]
+        return self._pipeline({'img': pixels, 'img_shape': size, 'ori_shape': size, 'img_path': 'picture', 'img_id': 0})
 
     @torch.no_grad()
     def predict(self, picture: Picture, route: int) -> Prediction:

@@ -56,6 +56,16 @@ def test_routes_do_not_write_into_what_others_said(make_predictor):
     assert before.shape[-2:] == (40, 50)
 
 
+def test_large_pictures_are_made_smaller(make_predictor):
+    predictor = make_predictor('segmentation')
+    picture = predictor.prepare(np.zeros((1200, 1600, 3), np.uint8))
+    height, width = picture.inputs.shape[-2:]
+    assert height * width <= 1.1 * 4 * 32 * 48
+    assert width > height
+    assert picture.image.shape == (1200, 1600, 3)
+    assert predictor.predict(picture, 0).sample.pred_sem_seg.data.shape[-2:] == picture.samples[0].ori_shape
+
+
 def test_it_knows_classes_of_the_checkpoint_or_else_of_the_data_set(make_config, tmp_path):
     cfg = make_config()
     of_data = RoutePredictor(cfg.copy(), str(write_checkpoint(cfg, tmp_path / 'a.pth')))
