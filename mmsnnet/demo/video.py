@@ -21,6 +21,7 @@ from mmsnnet.stitching import BudgetController, Record
 MAX_FRAMES = 600
 # Frames that are not timed, before those that show what a frame takes beside the model.
 WARM_UP = 2
+MILLISECOND = Fraction(1, 1000)
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Playback:
     milliseconds: list[float] = field(default_factory=list)
 
 
-def read_video(path: str) -> tuple[Fraction, Iterator[np.ndarray]]:
-    """Frames a second, and the frames, RGB (h, w, 3), uint8.
+def read_video(path: str) -> Iterator[tuple[float, np.ndarray]]:
+    """Seconds from the start, and RGB (h, w, 3), uint8, of each frame. A webcam's frames come when they come.
 
     Raises:
         ValueError: the file is no video.
@@ -49,19 +50,19 @@ def read_video(path: str) -> tuple[Fraction, Iterator[np.ndarray]]:
     try:
         container = av.open(path)
         stream = container.streams.video[0]
-        rate = stream.average_rate or Fraction(25)
     except (av.FFmpegError, IndexError) as error:
         raise UserError('this file is no video that can be read: try an MP4 or a WebM file') from error
-    return rate, _frames(container)
+    return _frames(container, 1 / float(stream.average_rate or 25))
 
 
-def _frames(container: Any) -> Iterator[np.ndarray]:
+def _frames(container: Any, seconds_a_frame: float) -> Iterator[tuple[float, np.ndarray]]:
     import av
 
     with container:
         try:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format='rgb24')
+            for index, frame in enumerate(container.decode(video=0)):
+                seconds = index * seconds_a_frame if frame.time is None else frame.time
+                yield seconds, frame.to_ndarray(format='rgb24')
         except av.FFmpegError as error:
             raise UserError('this video is damaged: it cannot be read to its end') from error
 
@@ -71,20 +72,21 @@ class VideoWriter:
 
     Args:
         path: of the file, which exists after ``close``.
-        rate: frames a second.
     """
 
-    def __init__(self, path: Path, rate: Fraction) -> None:
+    def __init__(self, path: Path) -> None:
         import av
 
         self._container = av.open(str(path), 'w', options={'movflags': 'faststart'})
-        self._stream = self._container.add_stream('libx264', rate=rate)
+        self._stream = self._container.add_stream('libx264')
+        self._stream.codec_context.time_base = MILLISECOND
+        self._last = -1
         # The only kind of pixels that all browsers play.
         self._stream.pix_fmt = 'yuv420p'
         self._is_new = True
 
-    def write(self, image: np.ndarray) -> None:
-        """Add a frame, RGB (h, w, 3), all of one size."""
+    def write(self, seconds: float, image: np.ndarray) -> None:
+        """Add a frame, RGB (h, w, 3), all of one size, at a time from the start."""
         import av
 
         # H.264 has even sides.
@@ -92,6 +94,9 @@ class VideoWriter:
         if self._is_new:
             self._stream.height, self._stream.width, self._is_new = height, width, False
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format='rgb24')
+        # Times must rise.
+        self._last = frame.pts = max(round(seconds * 1000), self._last + 1)
+        frame.time_base = MILLISECOND
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -116,18 +121,18 @@ def play(
     """
     if 'latency_ms' not in choices.costs:
         raise UserError('to hold a frame rate, routes need latencies: measure them with tools/benchmark.py --latency')
-    rate, frames = read_video(source)
-    playback, writer, player = Playback(), VideoWriter(target, rate), Player(predictor, opacity)
+    frames = read_video(source)
+    playback, writer, player = Playback(), VideoWriter(target), Player(predictor, opacity)
     records = list(choices.records.values())
     controller = None
     try:
-        for frame in islice(frames, MAX_FRAMES):
+        for seconds, frame in islice(frames, MAX_FRAMES):
             if controller is None:
                 overhead_ms = player.measure_overhead(records, frame)
                 controller = BudgetController(records, 1e3 / fps, choices.metric, overhead_ms=overhead_ms)
             record = controller.record
             playback.image, milliseconds = player.show(frame, record)
-            writer.write(playback.image)
+            writer.write(seconds, playback.image)
             playback.records.append(record)
             playback.milliseconds.append(milliseconds)
             controller.update(milliseconds)

@@ -1,7 +1,6 @@
 """Videos through a model: H.264 comes out, and the route changes with the time that frames take."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -12,14 +11,16 @@ from mmsnnet.demo import Choices
 from mmsnnet.demo.video import Player, VideoWriter, play, read_video
 from mmsnnet.errors import UserError
 
+# Ten frames in four seconds, as a webcam gives them.
+SECONDS = [0, 0.1, 0.3, 0.8, 1, 1.5, 2, 2.7, 3, 4]
 FRAMES = [np.full((41, 51, 3), 20 * index, np.uint8) for index in range(10)]
 
 
 @pytest.fixture
 def video(tmp_path):
-    writer = VideoWriter(tmp_path / 'video.mp4', Fraction(5))
-    for frame in FRAMES:
-        writer.write(frame)
+    writer = VideoWriter(tmp_path / 'video.mp4')
+    for seconds, frame in zip(SECONDS, FRAMES, strict=True):
+        writer.write(seconds, frame)
     writer.close()
     return tmp_path / 'video.mp4'
 
@@ -28,9 +29,8 @@ def test_what_is_written_is_h264_that_browsers_play(video):
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ('h264', 'yuv420p')
-    rate, frames = read_video(str(video))
-    frames = list(frames)
-    assert rate == 5
+    times, frames = zip(*read_video(str(video)), strict=True)
+    assert times == pytest.approx(SECONDS, abs=2e-3)
     assert [frame.shape for frame in frames] == [(40, 50, 3)] * 10
     assert [frame.mean() for frame in frames] == pytest.approx([20 * index for index in range(10)], abs=4)
 
@@ -43,9 +43,8 @@ def test_a_video_is_shown_frame_by_frame(make_predictor, video, tmp_path):
         for playback in play(predictor, choices, str(video), tmp_path / 'out.mp4', fps=1e-3, opacity=0.5)
     ]
     assert counts == list(range(1, 11))
-    _, frames = read_video(str(tmp_path / 'out.mp4'))
-    frames = list(frames)
-    assert len(frames) == 10
+    times, frames = zip(*read_video(str(tmp_path / 'out.mp4')), strict=True)
+    assert times == pytest.approx(SECONDS, abs=2e-3)
     # Brighter and brighter, below classes of the same opacity.
     assert frames[9].mean() - frames[0].mean() == pytest.approx(90, abs=10)
 
