@@ -119,6 +119,9 @@ def test_a_picture_and_a_budget(open_page, picture, size):
     page.click('#cost label', 'latency')
     page.until(lambda: page.find('#budget input[type=range]')[0].get_attribute('max') == '5')
     assert page.chosen() == 2
+    # Above what the slider allowed before.
+    page.slide('#budget', 5)
+    page.until(lambda: ' 5 ms' in page.text('#facts') and page.chosen() == 3)
     page.slide('#budget', 3.5)
     page.until(lambda: '3 ms' in page.text('#facts') and page.chosen() == 1)
 
