@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+IMAGE_ENDINGS = ('.jpeg', '.jpg', '.png', '.webp')
+
 
 def is_url(path: str) -> bool:
     """Whether a path is one of a server, which cannot be looked up here."""
@@ -21,6 +23,18 @@ def check_file(path: str, what: str) -> str:
     if not is_url(path) and not Path(path).is_file():
         raise FileNotFoundError(f'no {what} at {path!r}')
     return path
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Images of a folder, by name.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    images = sorted(path for path in folder.glob('*') if path.suffix.lower() in IMAGE_ENDINGS)
+    if not images:
+        raise FileNotFoundError(f'no images ({", ".join(IMAGE_ENDINGS)}) in {str(folder)!r}')
+    return images
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> Path:

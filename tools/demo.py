@@ -17,10 +17,9 @@ import numpy as np
 from mmsnnet.cli import command, config_parser, load_config
 from mmsnnet.demo import Choices, RoutePredictor
 from mmsnnet.errors import UserError
-from mmsnnet.files import check_file
+from mmsnnet.files import check_file, find_images
 from mmsnnet.stitching import read_records
 
-ENDINGS = {'.jpg', '.jpeg', '.png', '.webp'}
 NUM_EXAMPLES = 8
 
 
@@ -36,18 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--port', type=int, help='port to listen at (the first free one from 7860)')
     parser.add_argument('--share', action='store_true', help="let others reach it through Gradio's servers")
     return parser.parse_args()
-
-
-def find_examples(folder: Path) -> list[Path]:
-    """Pictures of a folder, by name.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    found = sorted(path for path in folder.glob('*') if path.suffix.lower() in ENDINGS)
-    if not found:
-        raise FileNotFoundError(f'no pictures ({", ".join(sorted(ENDINGS))}) in {str(folder)!r}')
-    return found
 
 
 def draw_examples(folder: Path, is_depth: bool) -> list[Path]:
@@ -76,7 +63,7 @@ def main() -> None:
     choices.check_space(len(predictor.backbone.space))
     with tempfile.TemporaryDirectory() as drawn:
         is_depth = cfg.model.type == 'DepthEstimator'
-        examples = find_examples(args.examples) if args.examples else draw_examples(Path(drawn), is_depth)
+        examples = find_images(args.examples) if args.examples else draw_examples(Path(drawn), is_depth)
         serve(build_page(predictor, choices, examples, args.title), args.host, args.port, args.share)
 
 

@@ -2,10 +2,10 @@
 
 $ python tools/make_rooms.py data/rooms
 
-A robot's camera, always at the same height, looks around in a room of 3 to 7 m with furniture of usual sizes. Colours
-and textures tell what a thing is: floors are brown, ceilings white, sofas red. They tell nothing of its distance: that
-is in where it meets the floor, in perspective, in textures that get finer, and in known sizes. Lamp and exposure are
-random. A few per cent of the pixels have no depth, as behind edges for a Kinect.
+A camera, always at the same height, looks around in a room of 3 to 7 m with furniture of usual sizes. Colours and
+textures show what a thing is: floors are brown, ceilings white, sofas red. They do not show its distance. A model must
+infer it from where the thing meets the floor, from perspective, from textures that get finer, and from known sizes.
+Lamp and exposure are random. A few per cent of the pixels have no depth, as behind edges for a Kinect.
 
 Writes what MMSegmentation's NYUDataset reads: images/{train,val}/*.jpg of 96 x 128 pixels, and
 annotations/{train,val}/*.png of 16 bits with the distance along the optical axis in millimetres, 0 where there is none.

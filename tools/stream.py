@@ -23,11 +23,9 @@ from torch import nn
 from mmsnnet.building import forget_pretrained, forget_truth
 from mmsnnet.cli import command, config_parser
 from mmsnnet.errors import UserError
-from mmsnnet.files import check_file
+from mmsnnet.files import check_file, find_images
 from mmsnnet.models import find_backbone, folded_updates
 from mmsnnet.stitching import BudgetController, Record, read_records
-
-IMAGE_ENDINGS = {'.jpg', '.jpeg', '.png'}
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,18 +40,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu or cuda:0 (cpu)')
     parser.add_argument('--plot', metavar='FILE', help='draw times and routes of all frames')
     return parser.parse_args()
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Images of a folder by name.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    images = sorted(path for path in folder.glob('*') if path.suffix.lower() in IMAGE_ENDINGS)
-    if not images:
-        raise FileNotFoundError(f'no images ({", ".join(sorted(IMAGE_ENDINGS))}) in {str(folder)!r}')
-    return images
 
 
 def parse_frames(words: str | None) -> range:

@@ -60,7 +60,7 @@ def test_refuses_in_one_line(run_tool, files, served, tmp_path):
         ([*files.words[:3], tmp_path / 'more.json'], 'the records name route 9, and this model has routes 0 to 3'),
         ([*files.words[:3], tmp_path / 'none.json'], 'no records to select from'),
         ([*files.words, '--metric', 'PQ'], "has no metric 'PQ'"),
-        ([*files.words, '--examples', tmp_path / 'nowhere'], 'no pictures (.jpeg, .jpg, .png, .webp)'),
+        ([*files.words, '--examples', tmp_path / 'nowhere'], 'no images (.jpeg, .jpg, .png, .webp)'),
         ([files.words[0], tmp_path / 'gone.pth', *files.words[2:]], 'gone.pth'),
     ):
         with pytest.raises(SystemExit) as stopped:
